@@ -1,0 +1,14 @@
+# Targets of one line each. `make check` is what a change must pass.
+PYTHON ?= python3
+SOURCES = $(shell git ls-files 'csrc/*.h' 'csrc/*.cpp' 'csrc/*.cu' 'csrc/*.cuh' 'tests/*.h' 'tests/*.cpp')
+
+.PHONY: check lint format types test develop kernels bench
+
+check: lint types test
+
+develop: ; $(PYTHON) -m pip install -e '.[test,dev,files]'
+lint: ; $(PYTHON) -m ruff check . && $(PYTHON) -m ruff format --check . && clang-format --dry-run -Werror $(SOURCES)
+format: ; $(PYTHON) -m ruff check --fix . && $(PYTHON) -m ruff format . && clang-format -i $(SOURCES)
+types: ; $(PYTHON) -m mypy
+test: ; $(PYTHON) -m pytest
+bench: ; $(PYTHON) benchmarks/bench_overhead.py

@@ -1,0 +1,219 @@
+// Backward pass over a whole sequence: gate gradients, start-state gradients, bias and peephole
+// sums.
+//
+// An item is one panel of 4 * lanes hidden units of one recurrence, owned by one thread. A step
+// (t from T-1 down) of an item is dh = d_{t+1} W_hh for its units, then the cell's backward on
+// them; the new gate gradients go to the other half of a double buffer, so each step needs a
+// single barrier. dh, dc and the gate gradients that recur stay in C. A row enters at its last
+// active step, t = length - 1, with grad_h_n and grad_c_n; later steps only write zeros.
+// Bias and peephole sums: rows of a step in C, in order, then over T in double, by the owner
+// alone: deterministic, whatever the number of threads. Equations: cell/lstm_cell.h. Not done
+// here: the weight gradient, which is one GEMM over all steps.
+#pragma once
+
+#include "cell/lstm_cell.h"
+#include "cpu/gemm.h"
+#include "cpu/math.h"
+#include "cpu/parallel.h"
+#include "cpu/workspace.h"
+
+namespace lstmrep {
+namespace {
+
+constexpr int kSums = 7;  // d_i, d_f, d_g, d_o, c' d_i, c' d_f, c d_o
+
+template <class S, CellKind kCell>
+struct Backward {
+  using C = typename Io<S>::C;
+  using V = Vec<C>;
+  static constexpr int kL = kLanes<C>;
+
+  const CpuBackwardArgs& args;
+  const CpuProblem& p;
+  BackwardScratch<C> scratch;
+
+  Backward(const CpuBackwardArgs& a, Carver carver) : args(a), p(a.p), scratch(a.p, carver) {}
+
+  C* dc_state(int64_t n, int64_t b, int64_t u) const {
+    return scratch.dc + (n * p.b + b) * scratch.panels * 4 * kL + u;
+  }
+  C* d_state(int which, int64_t n, int64_t b) const {
+    return scratch.d[which] + (n * p.b + b) * scratch.ldg;
+  }
+  C* panel_of(int64_t item) const { return scratch.weights + item * 4 * p.h * 4 * kL; }
+  double* sums_of(int64_t item) const { return scratch.sums + item * kSums * 4 * kL; }
+
+  void prepare(int64_t n, int64_t u0, int64_t item) const {
+    pack_unit_panel(static_cast<const S*>(p.w_hh[n]), p.h, u0, panel_of(item));
+    double* sums = sums_of(item);
+    for (int64_t j = 0; j < kSums * 4 * kL; ++j) sums[j] = 0.0;
+  }
+
+  // One row of one step on up to one vector of units from u.
+  // product: [lanes], read only before the row's last active step. sums: [7] vectors, added to.
+  void row_step(int64_t n, int64_t b, int64_t t, int64_t u, const C* product, V* sums) const {
+    const C* peephole = static_cast<const C*>(p.peephole);     // [N, 3, H], may be null
+    const C* c0 = static_cast<const C*>(p.c0);                 // [N, B, H], may be null
+    const S* gates = static_cast<const S*>(args.gates);        // [N, T, B, 4H]
+    const C* c = static_cast<const C*>(args.c);                // [N, T, B, H]
+    const S* grad_h = static_cast<const S*>(args.grad_h);      // [N, T, B, H], may be null
+    const S* grad_h_n = static_cast<const S*>(args.grad_h_n);  // [N, B, H], may be null
+    const C* grad_c_n = static_cast<const C*>(args.grad_c_n);  // [N, B, H], may be null
+    S* d_gates = static_cast<S*>(args.d_gates);                // [N, T, B, 4H]
+    const int64_t units = p.h - u;
+    const int64_t length = row_length(p, n, b);
+    const bool active = t < length;
+    const int64_t frame = active ? frame_of(p.reverse[n], length, t) : t;
+    const int64_t row = (n * p.t + frame) * p.b + b;
+    const int64_t state = (n * p.b + b) * p.h + u;
+    CellGradient<V> out = {};
+    if (active) {
+      V dh, dc;
+      if (t == length - 1) {
+        dh = grad_h_n ? Io<S>::load(grad_h_n + state, units) : V{};
+        dc = grad_c_n ? load_first<V>(grad_c_n + state, units) : V{};
+      } else {
+        dh = load_raw<V>(product);
+        dc = load_raw<V>(dc_state(n, b, u));
+      }
+      if (grad_h) dh += Io<S>::load(grad_h + row * p.h + u, units);
+      V c_prev = {};
+      if (t > 0) {
+        const int64_t before = frame_of(p.reverse[n], length, t - 1);
+        c_prev = load_first<V>(c + ((n * p.t + before) * p.b + b) * p.h + u, units);
+      } else if (c0) {
+        c_prev = load_first<V>(c0 + state, units);
+      }
+      const V c_now = load_first<V>(c + row * p.h + u, units);
+      PeepholeValues<V> peep = {peephole != nullptr, V{}, V{}, V{}};
+      if (peephole) {
+        const C* first = peephole + n * 3 * p.h + u;
+        peep.i = load_first<V>(first, units);
+        peep.f = load_first<V>(first + p.h, units);
+        peep.o = load_first<V>(first + 2 * p.h, units);
+      }
+      const S* first = gates + row * 4 * p.h + u;
+      const GateValues<V> a = {Io<S>::load(first, units), Io<S>::load(first + p.h, units),
+                               Io<S>::load(first + 2 * p.h, units),
+                               Io<S>::load(first + 3 * p.h, units)};
+      out = cell_backward<kCell, typename MathOf<C>::type>(a, c_prev, c_now, peep, dh, dc);
+      store_raw(dc_state(n, b, u), out.dc_prev);
+      C* d = d_state(static_cast<int>(t & 1), n, b) + u;
+      store_first(d, out.d.i, units);
+      store_first(d + p.h, out.d.f, units);
+      store_first(d + 2 * p.h, out.d.g, units);
+      store_first(d + 3 * p.h, out.d.o, units);
+      sums[0] += out.d.i;
+      sums[1] += out.d.f;
+      sums[2] += out.d.g;
+      sums[3] += out.d.o;
+      sums[4] += c_prev * out.d.i;
+      sums[5] += c_prev * out.d.f;
+      sums[6] += c_now * out.d.o;
+    }
+    S* first = d_gates + row * 4 * p.h + u;
+    Io<S>::store(first, out.d.i, units);
+    Io<S>::store(first + p.h, out.d.f, units);
+    Io<S>::store(first + 2 * p.h, out.d.g, units);
+    Io<S>::store(first + 3 * p.h, out.d.o, units);
+  }
+
+  // products [B, 4, lanes] = d_t W_hh for the units of the item, rows active at t only.
+  void product(int64_t n, int64_t item, int64_t t, C* products) const {
+    panel_product(d_state(static_cast<int>(t & 1), n, 0), scratch.ldg, p.b, panel_of(item), 4 * p.h,
+                  products, [&](int64_t b) { return t < row_length(p, n, b); });
+  }
+
+  void step(int64_t n, int64_t u0, int64_t item, int64_t t, C* products) const {
+    if (t + 1 < p.t) product(n, item, t + 1, products);
+    double* totals = sums_of(item);
+    for (int v = 0; v < 4 && u0 + v * kL < p.h; ++v) {
+      V sums[kSums] = {};
+      for (int64_t b = 0; b < p.b; ++b) {
+        row_step(n, b, t, u0 + v * kL, products + (b * 4 + v) * kL, sums);
+      }
+      for (int q = 0; q < kSums; ++q) {
+        for (int lane = 0; lane < kL; ++lane) {
+          totals[(q * 4 + v) * kL + lane] += static_cast<double>(sums[q][lane]);
+        }
+      }
+    }
+  }
+
+  // Gradients of the start state; a row of length 0 hands its incoming gradients through.
+  void finish_state(int64_t n, int64_t u0, int64_t item, C* products) const {
+    const S* grad_h_n = static_cast<const S*>(args.grad_h_n);  // [N, B, H], may be null
+    const C* grad_c_n = static_cast<const C*>(args.grad_c_n);  // [N, B, H], may be null
+    S* d_h0 = static_cast<S*>(args.d_h0);                      // [N, B, H], may be null
+    C* d_c0 = static_cast<C*>(args.d_c0);                      // [N, B, H], may be null
+    if (d_h0 && p.t > 0) product(n, item, 0, products);
+    for (int64_t b = 0; b < p.b; ++b) {
+      const bool ran = row_length(p, n, b) > 0;
+      for (int v = 0; v < 4 && u0 + v * kL < p.h; ++v) {
+        const int64_t u = u0 + v * kL;
+        const int64_t units = p.h - u;
+        const int64_t at = (n * p.b + b) * p.h + u;
+        V dh = {}, dc = {};
+        if (ran) {
+          if (d_h0) dh = load_raw<V>(products + (b * 4 + v) * kL);
+          dc = load_raw<V>(dc_state(n, b, u));
+        } else {
+          if (grad_h_n) dh = Io<S>::load(grad_h_n + at, units);
+          if (grad_c_n) dc = load_first<V>(grad_c_n + at, units);
+        }
+        if (d_h0) Io<S>::store(d_h0 + at, dh, units);
+        if (d_c0) store_first(d_c0 + at, dc, units);
+      }
+    }
+  }
+
+  void finish_sums(int64_t n, int64_t u0, int64_t item) const {
+    C* d_bias = static_cast<C*>(args.d_bias);          // [N, 4H], may be null
+    C* d_peephole = static_cast<C*>(args.d_peephole);  // [N, 3, H], may be null
+    const double* totals = sums_of(item);
+    for (int64_t j = 0; j < 4 * kL && u0 + j < p.h; ++j) {
+      for (int q = 0; q < kSums; ++q) {
+        const C total = static_cast<C>(totals[q * 4 * kL + j]);
+        if (q < kGates) {
+          if (d_bias) d_bias[(n * 4 + q) * p.h + u0 + j] = total;
+        } else if (d_peephole) {
+          d_peephole[(n * 3 + q - kGates) * p.h + u0 + j] = total;
+        }
+      }
+    }
+  }
+
+  void run() const {
+    const int64_t panels = scratch.panels;
+    const int threads = useful_threads(p.threads, p.n * p.b * p.h * 4 * p.h);
+    run_team(threads, p.n * panels, [&](const Share& share) {
+      C* products = scratch.products + share.thread * p.b * 4 * kL;
+      for (int64_t item = share.begin; item < share.end; ++item) {
+        prepare(item / panels, item % panels * 4 * kL, item);
+      }
+      for (int64_t t = p.t - 1; t >= 0; --t) {
+        for (int64_t item = share.begin; item < share.end; ++item) {
+          step(item / panels, item % panels * 4 * kL, item, t, products);
+        }
+        team_barrier();
+      }
+      for (int64_t item = share.begin; item < share.end; ++item) {
+        finish_state(item / panels, item % panels * 4 * kL, item, products);
+        finish_sums(item / panels, item % panels * 4 * kL, item);
+      }
+    });
+  }
+};
+
+template <class S>
+void backward_of(const CpuBackwardArgs& args) {
+  const Carver carver{static_cast<char*>(args.p.workspace), 0};
+  if (args.p.cell == static_cast<int>(CellKind::kRelu)) {
+    Backward<S, CellKind::kRelu>(args, carver).run();
+  } else {
+    Backward<S, CellKind::kTanh>(args, carver).run();
+  }
+}
+
+}  // namespace
+}  // namespace lstmrep

@@ -1,0 +1,129 @@
+// Instruction sets: which were compiled, which this machine runs, which is in use.
+//
+// Compiled with the baseline flags only. The choice is one atomic index; nothing else is kept.
+#include "cpu/dispatch.h"
+
+#include <algorithm>
+#include <atomic>
+#include <stdexcept>
+
+#include "common/counters.h"
+
+#if defined(__x86_64__) || defined(__i386__)
+#include <cpuid.h>
+#define LSTMREP_X86 1
+#endif
+
+namespace lstmrep {
+namespace cpu {
+namespace {
+
+struct Isa {
+  const char* name;
+  const CpuKernels& (*kernels)();
+  bool (*runs_here)();
+};
+
+#if defined(LSTMREP_X86) && (defined(LSTMREP_HAS_AVX2) || defined(LSTMREP_HAS_AVX512))
+bool has_f16c() {
+  unsigned a = 0, b = 0, c = 0, d = 0;
+  return __get_cpuid(1, &a, &b, &c, &d) &&
+         (c & bit_F16C);  // not in __builtin_cpu_supports of old compilers
+}
+
+// __builtin_cpu_supports also asks whether the operating system saves the registers.
+bool runs_avx2() {
+  return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && has_f16c();
+}
+#endif
+#if defined(LSTMREP_HAS_AVX512)
+bool runs_avx512() {
+  return runs_avx2() && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+         __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl") &&
+         __builtin_cpu_supports("avx512cd");
+}
+#endif
+bool always() { return true; }
+
+constexpr Isa kIsas[] = {
+    {"baseline", cpu_kernels_baseline, always},
+#if defined(LSTMREP_HAS_AVX2)
+    {"avx2", cpu_kernels_avx2, runs_avx2},
+#endif
+#if defined(LSTMREP_HAS_AVX512)
+    {"avx512", cpu_kernels_avx512, runs_avx512},
+#endif
+};
+constexpr int kIsaCount = sizeof(kIsas) / sizeof(kIsas[0]);
+
+int best_usable() {
+  int best = 0;
+  for (int j = 0; j < kIsaCount; ++j) {
+    if (kIsas[j].runs_here()) best = j;
+  }
+  return best;
+}
+
+std::atomic<int>& chosen() {
+  static std::atomic<int> index{best_usable()};
+  return index;
+}
+
+const CpuKernels& kernels() { return kIsas[chosen().load()].kernels(); }
+
+}  // namespace
+
+std::vector<std::string> isas_built() {
+  std::vector<std::string> names;
+  for (const Isa& isa : kIsas) names.push_back(isa.name);
+  return names;
+}
+
+std::vector<std::string> isas_usable() {
+  std::vector<std::string> names;
+  for (const Isa& isa : kIsas) {
+    if (isa.runs_here()) names.push_back(isa.name);
+  }
+  return names;
+}
+
+std::string isa() { return kIsas[chosen().load()].name; }
+
+void set_isa(const std::string& name) {
+  std::string usable;
+  for (int j = 0; j < kIsaCount; ++j) {
+    if (!kIsas[j].runs_here()) continue;
+    if (name == kIsas[j].name) {
+      chosen().store(j);
+      return;
+    }
+    usable += std::string(usable.empty() ? "" : ", ") + kIsas[j].name;
+  }
+  throw std::invalid_argument("name: instruction set '" + name +
+                              "' is not usable here; usable: " + usable);
+}
+
+size_t workspace_bytes(const CpuProblem& problem, bool backward) {
+  size_t bytes = 0;
+  for (const Isa& isa : kIsas) {
+    if (isa.runs_here()) {
+      bytes = std::max(bytes, isa.kernels().workspace_bytes(problem, backward));
+    }
+  }
+  return bytes;
+}
+
+void forward(CpuForwardArgs args) {
+  count(Counter::kCpuForward);
+  kernels().forward(args);
+}
+
+void backward(CpuBackwardArgs args) {
+  count(Counter::kCpuBackward);
+  kernels().backward(args);
+}
+
+void math(int f, const float* x, float* y, int64_t n) { kernels().math(f, x, y, n); }
+
+}  // namespace cpu
+}  // namespace lstmrep

@@ -1,0 +1,161 @@
+// Forward pass over a whole sequence: N recurrences, T steps, B rows, H units, in one region.
+//
+// An item is one panel (`lanes` hidden units, all four gates) of one recurrence, owned by one
+// thread for the whole sequence. A step of an item is the panel product h' W_hh^T followed at once
+// by the cell on those units, so that each step needs a single barrier; h is double-buffered for
+// that reason. h recurs rounded to S, c stays in C. The equations are in cell/lstm_cell.h. Step t
+// of a row is frame t, or length - 1 - t in a reversed recurrence; from its length on a row keeps
+// its state and gets zeros in h, gates and c at frame t. Not done here: x W_ih^T, dropout.
+#pragma once
+
+#include "cell/lstm_cell.h"
+#include "cpu/gemm.h"
+#include "cpu/math.h"
+#include "cpu/parallel.h"
+#include "cpu/workspace.h"
+
+namespace lstmrep {
+namespace {
+
+template <class S, CellKind kCell>
+struct Forward {
+  using C = typename Io<S>::C;
+  using V = Vec<C>;
+  static constexpr int kL = kLanes<C>;
+
+  const CpuForwardArgs& args;
+  const CpuProblem& p;
+  ForwardScratch<C> scratch;
+
+  Forward(const CpuForwardArgs& a, Carver carver) : args(a), p(a.p), scratch(a.p, carver) {}
+
+  C* c_state(int64_t n, int64_t b, int64_t u0) const {
+    return scratch.c + (n * p.b + b) * scratch.panels * kL + u0;
+  }
+  C* h_state(int which, int64_t n, int64_t b) const {
+    return scratch.h[which] + (n * p.b + b) * scratch.ldh;
+  }
+  C* panel_of(int64_t item) const { return scratch.weights + item * p.h * 4 * kL; }
+
+  // Packs the weights and loads the start state of one item.
+  void prepare(int64_t n, int64_t u0, int64_t item) const {
+    const S* h0 = static_cast<const S*>(args.h0);  // [N, B, H]
+    const C* c0 = static_cast<const C*>(p.c0);     // [N, B, H]
+    const int64_t units = p.h - u0;
+    pack_gate_panel(static_cast<const S*>(p.w_hh[n]), p.h, u0, panel_of(item));
+    for (int64_t b = 0; b < p.b; ++b) {
+      const int64_t at = (n * p.b + b) * p.h + u0;
+      store_first(h_state(0, n, b) + u0, h0 ? Io<S>::load(h0 + at, units) : V{}, units);
+      store_raw(c_state(n, b, u0), c0 ? load_first<V>(c0 + at, units) : V{});
+    }
+  }
+
+  // One row of one step: the cell on `units` (up to one vector) hidden units from u0.
+  // product: [4, lanes], null when h' is zero
+  void row_step(int64_t n, int64_t b, int64_t t, int64_t u0, const C* product, int now) const {
+    const S* gates_x = static_cast<const S*>(args.gates_x);  // [N, T, B, 4H], may be null
+    const C* bias = static_cast<const C*>(args.bias);        // [N, 4H], may be null
+    const C* peephole = static_cast<const C*>(p.peephole);   // [N, 3, H], may be null
+    S* h = static_cast<S*>(args.h);                          // [N, T, B, H]
+    S* gates = static_cast<S*>(args.gates);                  // [N, T, B, 4H], may be null
+    C* c = static_cast<C*>(args.c);                          // [N, T, B, H], may be null
+    const int64_t units = p.h - u0;
+    const int64_t length = row_length(p, n, b);
+    const bool active = t < length;
+    const int64_t frame = active ? frame_of(p.reverse[n], length, t) : t;
+    const int64_t row = (n * p.t + frame) * p.b + b;
+    CellOutput<V> out = {};
+    V h_next;
+    if (active) {
+      V z[kGates];
+      for (int g = 0; g < kGates; ++g) {
+        z[g] = product ? load_raw<V>(product + g * kL) : V{};
+        if (gates_x) z[g] += Io<S>::load(gates_x + (row * 4 + g) * p.h + u0, units);
+        if (bias) z[g] += load_first<V>(bias + (n * 4 + g) * p.h + u0, units);
+      }
+      PeepholeValues<V> peep = {peephole != nullptr, V{}, V{}, V{}};
+      if (peephole) {
+        const C* first = peephole + n * 3 * p.h + u0;
+        peep.i = load_first<V>(first, units);
+        peep.f = load_first<V>(first + p.h, units);
+        peep.o = load_first<V>(first + 2 * p.h, units);
+      }
+      C* state = c_state(n, b, u0);
+      out = cell_forward<kCell, typename MathOf<C>::type>(GateValues<V>{z[0], z[1], z[2], z[3]},
+                                                          load_raw<V>(state), peep);
+      store_raw(state, out.c);
+      h_next = Io<S>::round(out.h);
+    } else {
+      h_next = load_first<V>(h_state(now, n, b) + u0, units);
+    }
+    store_first(h_state(1 - now, n, b) + u0, h_next, units);
+    Io<S>::store(h + row * p.h + u0, out.h, units);
+    if (c) store_first(c + row * p.h + u0, out.c, units);
+    if (gates) {
+      S* first = gates + row * 4 * p.h + u0;
+      Io<S>::store(first, out.gates.i, units);
+      Io<S>::store(first + p.h, out.gates.f, units);
+      Io<S>::store(first + 2 * p.h, out.gates.g, units);
+      Io<S>::store(first + 3 * p.h, out.gates.o, units);
+    }
+  }
+
+  void step(int64_t n, int64_t u0, int64_t item, int64_t t, C* products) const {
+    const int now = static_cast<int>(t & 1);
+    const bool recurrent = t > 0 || args.h0;
+    if (recurrent) {
+      panel_product(h_state(now, n, 0), scratch.ldh, p.b, panel_of(item), p.h, products,
+                    [&](int64_t b) { return t < row_length(p, n, b); });
+    }
+    for (int64_t b = 0; b < p.b; ++b) {
+      row_step(n, b, t, u0, recurrent ? products + b * 4 * kL : nullptr, now);
+    }
+  }
+
+  // The state after the last step, which inactive rows have carried along.
+  void finish(int64_t n, int64_t u0) const {
+    S* h_n = static_cast<S*>(args.h_n);  // [N, B, H]
+    C* c_n = static_cast<C*>(args.c_n);  // [N, B, H]
+    const int64_t units = p.h - u0;
+    for (int64_t b = 0; b < p.b; ++b) {
+      const int64_t at = (n * p.b + b) * p.h + u0;
+      const C* last = h_state(static_cast<int>(p.t & 1), n, b) + u0;
+      Io<S>::store(h_n + at, load_first<V>(last, units), units);
+      store_first(c_n + at, load_raw<V>(c_state(n, b, u0)), units);
+    }
+  }
+
+  void run() const {
+    const int64_t panels = scratch.panels;
+    const int threads = useful_threads(p.threads, p.n * p.b * p.h * 4 * p.h);
+    run_team(threads, p.n * panels, [&](const Share& share) {
+      C* products = scratch.products + share.thread * p.b * 4 * kL;
+      for (int64_t item = share.begin; item < share.end; ++item) {
+        prepare(item / panels, item % panels * kL, item);
+      }
+      team_barrier();
+      for (int64_t t = 0; t < p.t; ++t) {
+        for (int64_t item = share.begin; item < share.end; ++item) {
+          step(item / panels, item % panels * kL, item, t, products);
+        }
+        team_barrier();
+      }
+      for (int64_t item = share.begin; item < share.end; ++item) {
+        finish(item / panels, item % panels * kL);
+      }
+    });
+  }
+};
+
+template <class S>
+void forward_of(const CpuForwardArgs& args) {
+  const Carver carver{static_cast<char*>(args.p.workspace), 0};
+  if (args.p.cell == static_cast<int>(CellKind::kRelu)) {
+    Forward<S, CellKind::kRelu>(args, carver).run();
+  } else {
+    Forward<S, CellKind::kTanh>(args, carver).run();
+  }
+}
+
+}  // namespace
+}  // namespace lstmrep

@@ -1,0 +1,67 @@
+// What every instruction set provides: a table of entry points, and the plain structs they take.
+//
+// Shapes: N recurrences, T steps, B batch, H hidden; all arrays dense and row-major. S is the I/O
+// type, C the compute type (float, or double when S is double). Only plain data here, no inline
+// functions: this header is included by translation units with different instruction sets.
+#pragma once
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "common/dtype.h"
+
+namespace lstmrep {
+
+struct CpuProblem {
+  DType dtype;
+  int cell;     // CellKind
+  int threads;  // upper limit; results do not depend on it
+  int64_t n, t, b, h;
+  const void* const* w_hh;  // N pointers to [4H, H] S
+  const void* peephole;     // [N, 3, H] C, may be null
+  const void* c0;           // [N, B, H] C, may be null: zeros
+  const int32_t* lengths;   // [N, B], may be null: all T
+  const bool* reverse;      // [N]
+  void* workspace;          // scratch, see workspace_bytes
+};
+
+struct CpuForwardArgs {
+  CpuProblem p;
+  const void* gates_x;  // [N, T, B, 4H] S, may be null: zeros
+  const void* bias;     // [N, 4H] C, may be null
+  const void* h0;       // [N, B, H] S, may be null: zeros
+  void* h;              // [N, T, B, H] S, out
+  void* h_n;            // [N, B, H] S, out
+  void* c_n;            // [N, B, H] C, out
+  void* gates;          // [N, T, B, 4H] S, out, may be null, may be gates_x
+  void* c;              // [N, T, B, H] C, out, may be null
+};
+
+struct CpuBackwardArgs {
+  CpuProblem p;
+  const void* gates;     // [N, T, B, 4H] S
+  const void* c;         // [N, T, B, H] C
+  const void* grad_h;    // [N, T, B, H] S, may be null: zeros
+  const void* grad_h_n;  // [N, B, H] S, may be null: zeros
+  const void* grad_c_n;  // [N, B, H] C, may be null: zeros
+  void* d_gates;         // [N, T, B, 4H] S, out, may be gates
+  void* d_h0;            // [N, B, H] S, out, may be null
+  void* d_c0;            // [N, B, H] C, out, may be null
+  void* d_bias;          // [N, 4H] C, out, may be null
+  void* d_peephole;      // [N, 3, H] C, out, may be null
+};
+
+struct CpuKernels {
+  void (*forward)(const CpuForwardArgs&);
+  void (*backward)(const CpuBackwardArgs&);
+  size_t (*workspace_bytes)(const CpuProblem&, bool backward);
+  // y[j] = f(x[j]) for the vector function of this instruction set; f: 0 exp, 1 sigmoid, 2 tanh.
+  void (*math)(int f, const float* x, float* y, int64_t n);
+};
+
+// One accessor per instruction set that was compiled in (LSTMREP_HAS_AVX2, LSTMREP_HAS_AVX512).
+const CpuKernels& cpu_kernels_baseline();
+const CpuKernels& cpu_kernels_avx2();
+const CpuKernels& cpu_kernels_avx512();
+
+}  // namespace lstmrep

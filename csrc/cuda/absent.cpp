@@ -1,0 +1,27 @@
+// Stands in for the CUDA files in a build without CUDA: same functions, one reason.
+#include <stdexcept>
+
+#include "cuda/device.h"
+#include "cuda/pointwise/launch.h"
+
+namespace lstmrep {
+namespace cuda {
+
+namespace {
+const char kReason[] = "lstmrep was built without CUDA (no nvcc was found, or LSTMREP_CUDA=0).";
+}
+
+std::string status() { return kReason; }
+std::vector<Device> devices() { return {}; }
+std::string nvcc_version() { return ""; }
+
+void pointwise_forward(int, void*, DType, CellKind, const PointwiseForwardArgs&) {
+  throw std::runtime_error(kReason);
+}
+
+void pointwise_backward(int, void*, DType, CellKind, const PointwiseBackwardArgs&) {
+  throw std::runtime_error(kReason);
+}
+
+}  // namespace cuda
+}  // namespace lstmrep

@@ -1,0 +1,123 @@
+"""Types of the compiled module. Arrays are raw addresses (0 is null where "or 0" is said); a stream is an integer.
+
+S is the I/O type: 0 float32, 1 bfloat16, 2 float16, 3 float64 (CPU only). C is the compute type: float32, or
+float64 for float64. cell: 0 tanh, 1 relu. Arrays are dense and row-major; gates in order i, f, g, o, peepholes in
+order i, f, o. Step t of a row is frame t, or length-1-t in a reversed recurrence; from its length on a row gets
+zeros at frame t and keeps its state. Bad codes and sizes raise ValueError naming the argument.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+version: str
+
+def compiler() -> str: ...
+def has_openmp() -> bool: ...
+def launch_counts() -> dict[str, int]: ...
+def reset_launch_counts() -> None: ...
+def cpu_isas_built() -> list[str]: ...
+def cpu_isas_usable() -> list[str]: ...
+def cpu_isa() -> str: ...
+def set_cpu_isa(name: str) -> None: ...
+def cpu_math(name: str, in_ptr: int, out_ptr: int, n: int) -> None: ...
+def cpu_workspace_bytes(dtype: int, N: int, T: int, B: int, H: int, threads: int, backward: bool) -> int: ...
+def cpu_forward(
+    dtype: int,
+    cell: int,
+    threads: int,
+    N: int,
+    T: int,
+    B: int,
+    H: int,
+    gates_x: int,  # [N, T, B, 4H] S, or 0
+    bias: int,  # [N, 4H] C, or 0
+    w_hh: Sequence[int],  # N addresses of [4H, H] S
+    peephole: int,  # [N, 3, H] C, or 0
+    h0: int,  # [N, B, H] S, or 0
+    c0: int,  # [N, B, H] C, or 0
+    lengths: int,  # [N, B] int32, or 0
+    reverse: Sequence[bool],  # N
+    h: int,  # [N, T, B, H] S, out
+    h_n: int,  # [N, B, H] S, out
+    c_n: int,  # [N, B, H] C, out
+    gates: int,  # [N, T, B, 4H] S, out, or 0; may be gates_x
+    c: int,  # [N, T, B, H] C, out, or 0
+    workspace: int,  # cpu_workspace_bytes, 64-byte aligned, scratch
+) -> None: ...
+def cpu_backward(
+    dtype: int,
+    cell: int,
+    threads: int,
+    N: int,
+    T: int,
+    B: int,
+    H: int,
+    w_hh: Sequence[int],  # N addresses of [4H, H] S
+    peephole: int,  # [N, 3, H] C, or 0
+    c0: int,  # [N, B, H] C, or 0
+    lengths: int,  # [N, B] int32, or 0
+    reverse: Sequence[bool],  # N
+    gates: int,  # [N, T, B, 4H] S
+    c: int,  # [N, T, B, H] C
+    grad_h: int,  # [N, T, B, H] S, or 0
+    grad_h_n: int,  # [N, B, H] S, or 0
+    grad_c_n: int,  # [N, B, H] C, or 0
+    d_gates: int,  # [N, T, B, 4H] S, out; may be gates
+    d_h0: int,  # [N, B, H] S, out, or 0
+    d_c0: int,  # [N, B, H] C, out, or 0
+    d_bias: int,  # [N, 4H] C, out, or 0
+    d_peephole: int,  # [N, 3, H] C, out, or 0
+    workspace: int,  # cpu_workspace_bytes, 64-byte aligned, scratch
+) -> None: ...
+def cuda_built() -> bool: ...
+def cuda_archs() -> list[str]: ...
+def nvcc_version() -> str: ...
+def cuda_status() -> str: ...
+def cuda_devices() -> list[dict[str, Any]]: ...
+def cuda_pointwise_forward(
+    device: int,
+    stream: int,
+    dtype: int,
+    cell: int,
+    N: int,
+    T: int,
+    B: int,
+    H: int,
+    step: int,
+    gates_x: int,  # [N, T, B, 4H] S, or 0
+    recurrent: int,  # [N, B, 4H] float32, h' W_hh^T, or 0
+    bias: int,  # [N, 4H] float32, or 0
+    peephole: int,  # [N, 3, H] float32, or 0
+    lengths: int,  # [N, B] int32, or 0
+    reverse: int,  # bit n: recurrence n is reversed
+    c_state: int,  # [N, B, H] float32, in and out
+    h_state: int,  # [N, B, H] S, out; unchanged for inactive rows
+    h: int,  # [N, T, B, H] S, out
+    gates: int,  # [N, T, B, 4H] S, out, or 0; may be gates_x
+    c: int,  # [N, T, B, H] float32, out, or 0
+) -> None: ...
+def cuda_pointwise_backward(
+    device: int,
+    stream: int,
+    dtype: int,
+    cell: int,
+    N: int,
+    T: int,
+    B: int,
+    H: int,
+    step: int,
+    peephole: int,  # [N, 3, H] float32, or 0
+    lengths: int,  # [N, B] int32, or 0
+    reverse: int,  # bit n: recurrence n is reversed
+    gates: int,  # [N, T, B, 4H] S
+    c: int,  # [N, T, B, H] float32
+    c0: int,  # [N, B, H] float32, or 0
+    grad_h: int,  # [N, T, B, H] S, or 0
+    grad_h_n: int,  # [N, B, H] S, or 0
+    grad_c_n: int,  # [N, B, H] float32, or 0
+    dh_recurrent: int,  # [N, B, H] float32, d_step of step+1 times W_hh, or 0
+    dc: int,  # [N, B, H] float32, in and out; never touched for rows of length 0
+    d_gates: int,  # [N, T, B, 4H] S, out; may be gates
+    d_step: int,  # [N, B, 4H] S, out; zeros for inactive rows
+    sums: int,  # [N, B, 7, H] float32, added to, or 0
+) -> None: ...

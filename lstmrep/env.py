@@ -1,0 +1,34 @@
+"""Every environment variable that lstmrep reads, in one place (docs/environment.md is the same table).
+
+Build-time variables are read by setup.py, which cannot import this package; they are listed here so that the
+table is complete.  Run-time variables are read at each use, so a test or a notebook can change them.
+"""
+
+from __future__ import annotations
+
+import os
+
+# name -> (when it is read, accepted values, default, meaning)
+VARIABLES: dict[str, tuple[str, str, str, str]] = {
+    "LSTMREP_NATIVE": ("build", "1 | 0", "1", "0 installs without the compiled module (reference backend only)"),
+    "LSTMREP_CUDA": ("build", "auto | 1 | 0", "auto", "compile the CUDA kernels: when an nvcc is found, always, never"),
+    "LSTMREP_CUDA_ARCHS": ("build", "list like 80;90", "80;90;100;120", "architectures that get machine code"),
+    "LSTMREP_BACKEND": ("run", "auto | cuda | cpu | reference", "auto", "backend used where a call says 'auto'"),
+    "LSTMREP_CPU_ISA": ("run", "baseline | avx2 | avx512", "best usable", "instruction set of the CPU kernels"),
+    "LSTMREP_POISON": ("run", "1 | 0", "0", "fill outputs and workspaces with NaN before each kernel (debugging)"),
+}
+
+
+def backend() -> str:
+    """The backend named by LSTMREP_BACKEND, or ``"auto"``."""
+    return os.environ.get("LSTMREP_BACKEND", "auto")
+
+
+def cpu_isa() -> str:
+    """The instruction set named by LSTMREP_CPU_ISA, or ``""`` for the best usable one."""
+    return os.environ.get("LSTMREP_CPU_ISA", "")
+
+
+def poison() -> bool:
+    """Whether fresh buffers are filled with NaN."""
+    return os.environ.get("LSTMREP_POISON", "0") == "1"

@@ -1,0 +1,42 @@
+"""``lstmrep.explain``: what would run for a problem or a module, what it costs, and why the rest was refused."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import torch
+
+from lstmrep import env, machine
+from lstmrep.nn import LSTM
+from lstmrep.plan import Plan, Problem, plan
+
+
+def explain(what: Problem | LSTM, input: torch.Tensor | None = None) -> list[Plan]:
+    """Print the plan of a problem, or of each layer of a module, and return it.
+
+    Args:
+        what: a :class:`lstmrep.Problem`, or a :class:`lstmrep.LSTM` together with an input for it.
+        input: what the module would be called with, ``[T, B, I]`` (``[B, T, I]`` under batch_first) or ``[T, I]``.
+
+    Returns:
+        One plan a layer.
+
+    Raises:
+        lstmrep.PlanError: a forced backend cannot run; the message says why.
+    """
+    if isinstance(what, Problem):
+        problems = [what]
+    else:
+        if input is None:
+            raise ValueError("lstmrep.explain: argument 'input' is missing; pass what the module would be called with.")
+        steps, batch = (input.shape[0], 1) if input.dim() == 2 else input.shape[:2]
+        if input.dim() == 3 and what.batch_first:
+            steps, batch = batch, steps
+        problems = what.problems(batch, steps)
+    made = []
+    for problem in problems:
+        if problem.backend == "auto":
+            problem = dataclasses.replace(problem, backend=env.backend())
+        made.append(plan(problem, machine.current(problem.device)))
+        print(made[-1].describe())
+    return made

@@ -1,0 +1,107 @@
+"""Counts launches: this library's kernels by their own counter, torch's by watching its operations.
+
+Without a GPU the count is still defined: every torch operation counts as the one kernel it starts on a GPU, except
+views and allocations, which start none, and fills with zero, which are listed apart.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from lstmrep import native
+from lstmrep.ops.registration import IMPLEMENTATIONS
+
+# Operations that start no kernel: views, allocations, metadata.
+FREE = frozenset(
+    [
+        "view",
+        "_unsafe_view",
+        "reshape",
+        "expand",
+        "transpose",
+        "t",
+        "permute",
+        "select",
+        "slice",
+        "unsqueeze",
+        "squeeze",
+        "split",
+        "chunk",
+        "unbind",
+        "detach",
+        "alias",
+        "as_strided",
+        "empty",
+        "empty_like",
+        "empty_strided",
+        "new_empty",
+        "unfold",
+        "diagonal",
+        "movedim",
+        "resize_",
+        "set_",
+        "_reshape_alias",
+        "split_with_sizes",
+        "lift_fresh",
+    ]
+)
+# Start a memset instead of a kernel; listed apart.
+MEMSET = frozenset(["zeros", "zero_", "zeros_like", "new_zeros"])
+
+
+class Launches:
+    """The counts of one ``count_launches`` block: ``own`` by kernel, ``torch`` by operation, ``memset``."""
+
+    def __init__(self) -> None:
+        self.own: Counter[str] = Counter()
+        self.torch: Counter[str] = Counter()
+        self.memset = 0
+
+    @property
+    def total(self) -> int:
+        """Kernels started, ours and torch's, without memsets."""
+        return sum(self.own.values()) + sum(self.torch.values())
+
+    def __repr__(self) -> str:
+        return f"Launches(total={self.total}, own={dict(self.own)}, torch={dict(self.torch)}, memset={self.memset})"
+
+
+class _Watch(TorchDispatchMode):
+    def __init__(self, counts: Launches) -> None:
+        super().__init__()
+        self.counts = counts
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        space, _, name = func._schema.name.partition("::")
+        if space == "lstmrep":
+            # Our own op: its kernels count themselves, the torch operations inside it come past here one by one.
+            with self:
+                return IMPLEMENTATIONS[name](*args, **(kwargs or {}))
+        if name in MEMSET:
+            self.counts.memset += 1
+        elif name not in FREE:
+            self.counts.torch[name] += 1
+        return func(*args, **(kwargs or {}))
+
+
+@contextmanager
+def count_launches() -> Iterator[Launches]:
+    """Count the kernels started inside the block, forward and backward, in this thread.
+
+    Example:
+        >>> with lstmrep.count_launches() as launches:
+        ...     model(x)
+        >>> launches.total
+    """
+    counts = Launches()
+    have_native = not native.reason()
+    before = Counter(native.module().launch_counts()) if have_native else Counter()
+    with _Watch(counts):
+        yield counts
+    if have_native:
+        counts.own = Counter(native.module().launch_counts()) - before
