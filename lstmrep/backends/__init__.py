@@ -1,0 +1,24 @@
+"""The dispatch table: backend name -> its two entries. Adding a backend is a line here and one in the planner."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+from lstmrep.backends import cpu, cuda, reference
+from lstmrep.backends.tensors import Backward, Forward, Recurrence
+from lstmrep.plan import Plan
+
+
+class Backend(NamedTuple):
+    """Entries of a backend; each fills the buffers of its last argument."""
+
+    forward: Callable[[Plan, Recurrence, Forward], None]
+    backward: Callable[[Plan, Recurrence, Backward], None]
+
+
+TABLE: dict[str, Backend] = {
+    "reference": Backend(reference.forward, reference.backward),
+    "cpu": Backend(cpu.forward, cpu.backward),
+    "cuda": Backend(cuda.forward, cuda.backward),
+}

@@ -1,0 +1,83 @@
+"""CPU backend: the whole sequence in one native call (csrc/cpu). Addresses go down, no tensor does."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from lstmrep import native
+from lstmrep.backends import memory
+from lstmrep.backends.tensors import Backward, Forward, Recurrence
+from lstmrep.plan import Plan
+
+DTYPE_CODE = {torch.float32: 0, torch.bfloat16: 1, torch.float16: 2, torch.float64: 3}
+CELL_CODE = {"tanh": 0, "relu": 1}
+
+
+def address(tensor: Tensor | None) -> int:
+    """Address of a tensor's first element, 0 for none."""
+    return 0 if tensor is None else tensor.data_ptr()
+
+
+def forward(plan: Plan, r: Recurrence, a: Forward) -> None:
+    """Fill ``a``; see csrc/cpu/forward.h for the kernel."""
+    s = r.shape
+    kernels = native.module()
+    dtype, threads = DTYPE_CODE[s.dtype], plan.threads
+    workspace = memory.workspace(kernels.cpu_workspace_bytes(dtype, s.N, s.T, s.B, s.H, threads, False), s.device)
+    kernels.cpu_forward(
+        dtype,
+        CELL_CODE[r.cell],
+        threads,
+        s.N,
+        s.T,
+        s.B,
+        s.H,
+        address(a.gates_x),
+        address(r.bias),
+        [w.data_ptr() for w in r.w_hh],
+        address(r.peephole),
+        address(r.h0),
+        address(r.c0),
+        address(r.lengths),
+        r.reverse,
+        a.h.data_ptr(),
+        a.h_n.data_ptr(),
+        a.c_n.data_ptr(),
+        address(a.gates),
+        address(a.c),
+        workspace.data_ptr(),
+    )
+
+
+def backward(plan: Plan, r: Recurrence, a: Backward) -> None:
+    """Fill ``a``; see csrc/cpu/backward.h for the kernel."""
+    s = r.shape
+    kernels = native.module()
+    dtype, threads = DTYPE_CODE[s.dtype], plan.threads
+    workspace = memory.workspace(kernels.cpu_workspace_bytes(dtype, s.N, s.T, s.B, s.H, threads, True), s.device)
+    kernels.cpu_backward(
+        dtype,
+        CELL_CODE[r.cell],
+        threads,
+        s.N,
+        s.T,
+        s.B,
+        s.H,
+        [w.data_ptr() for w in r.w_hh],
+        address(r.peephole),
+        address(r.c0),
+        address(r.lengths),
+        r.reverse,
+        a.gates.data_ptr(),
+        a.c.data_ptr(),
+        address(a.grad_h),
+        address(a.grad_h_n),
+        address(a.grad_c_n),
+        a.d_gates.data_ptr(),
+        address(a.d_h0),
+        address(a.d_c0),
+        address(a.d_bias),
+        address(a.d_peephole),
+        workspace.data_ptr(),
+    )

@@ -1,0 +1,155 @@
+"""CUDA backend, stepwise: a library product and one fused pointwise kernel a step (csrc/cuda/pointwise).
+
+Runs any H, B, dtype and architecture; 2T launches a pass.  The product's result stays float32 whatever the I/O
+dtype.  Nothing here synchronises, and everything runs on torch's current stream, so a pass can be captured in a
+CUDA graph.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from lstmrep import native
+from lstmrep.backends import memory
+from lstmrep.backends.cpu import CELL_CODE, DTYPE_CODE, address
+from lstmrep.backends.product import wide_product
+from lstmrep.backends.tensors import Backward, Forward, Recurrence, Shape
+from lstmrep.plan import Plan
+
+
+def kernels() -> Any:
+    """What holds ``cuda_pointwise_*``: the native module; tests put the host build of the kernels here."""
+    return native.module()
+
+
+def _stream(device: torch.device) -> tuple[int, int]:
+    """Device index and raw stream; 0, 0 for the host build in tests."""
+    if device.type != "cuda":
+        return 0, 0
+    stream = torch.cuda.current_stream(device)
+    return stream.device_index, stream.cuda_stream
+
+
+def _reverse_bits(reverse: list[bool]) -> int:
+    return sum(1 << n for n, flag in enumerate(reverse) if flag)
+
+
+def _products(a: Tensor, weights: list[Tensor], transpose: bool, out: Tensor) -> None:
+    """``out[n] = a[n] @ weights[n]`` (or its transpose): a [N, B, K] S, out [N, B, M] C."""
+    for n, w in enumerate(weights):
+        wide_product(a[n], w.t() if transpose else w, out[n])
+
+
+def _state(start: Tensor | None, s: Shape, dtype: torch.dtype, out: Tensor) -> Tensor:
+    """Put the start state into ``out`` [N, B, H]."""
+    return out.zero_() if start is None else out.copy_(start)
+
+
+def forward(plan: Plan, r: Recurrence, a: Forward) -> None:
+    """Fill ``a``, one step after the other. The states live in h_n and c_n and are final after the last step."""
+    s = r.shape
+    device, stream = _stream(s.device)
+    h_state = _state(r.h0, s, s.dtype, a.h_n)
+    c_state = _state(r.c0, s, s.compute, a.c_n)
+    recurrent = memory.empty((s.N, s.B, 4 * s.H), s.compute, s.device)
+    reverse = _reverse_bits(r.reverse)
+    entry = kernels().cuda_pointwise_forward
+    for t in range(s.T):
+        has_product = t > 0 or r.h0 is not None
+        if has_product:
+            _products(h_state, r.w_hh, True, recurrent)
+        entry(
+            device,
+            stream,
+            DTYPE_CODE[s.dtype],
+            CELL_CODE[r.cell],
+            s.N,
+            s.T,
+            s.B,
+            s.H,
+            t,
+            address(a.gates_x),
+            recurrent.data_ptr() if has_product else 0,
+            address(r.bias),
+            address(r.peephole),
+            address(r.lengths),
+            reverse,
+            c_state.data_ptr(),
+            h_state.data_ptr(),
+            a.h.data_ptr(),
+            address(a.gates),
+            address(a.c),
+        )
+
+
+def backward(plan: Plan, r: Recurrence, a: Backward) -> None:
+    """Fill ``a``, last step first. Bias and peephole sums are kept per row and added over rows once at the end."""
+    s = r.shape
+    device, stream = _stream(s.device)
+    dc = memory.empty((s.N, s.B, s.H), s.compute, s.device).zero_()
+    d_step = memory.empty((s.N, s.B, 4 * s.H), s.dtype, s.device)
+    dh = memory.empty((s.N, s.B, s.H), s.compute, s.device)
+    wants_sums = a.d_bias is not None or a.d_peephole is not None
+    sums = memory.empty((s.N, s.B, 7, s.H), s.compute, s.device).zero_() if wants_sums else None
+    reverse = _reverse_bits(r.reverse)
+    entry = kernels().cuda_pointwise_backward
+    for t in reversed(range(s.T)):
+        last = t == s.T - 1
+        if not last:
+            _products(d_step, r.w_hh, False, dh)
+        entry(
+            device,
+            stream,
+            DTYPE_CODE[s.dtype],
+            CELL_CODE[r.cell],
+            s.N,
+            s.T,
+            s.B,
+            s.H,
+            t,
+            address(r.peephole),
+            address(r.lengths),
+            reverse,
+            a.gates.data_ptr(),
+            a.c.data_ptr(),
+            address(r.c0),
+            address(a.grad_h),
+            address(a.grad_h_n),
+            address(a.grad_c_n),
+            0 if last else dh.data_ptr(),
+            dc.data_ptr(),
+            a.d_gates.data_ptr(),
+            d_step.data_ptr(),
+            address(sums),
+        )
+    _start_gradients(r, a, d_step, dh, dc)
+    if sums is not None:
+        totals = sums.sum(1)  # [N, 7, H]
+        if a.d_bias is not None:
+            a.d_bias.copy_(totals[:, :4].reshape(s.N, 4 * s.H))
+        if a.d_peephole is not None:
+            a.d_peephole.copy_(totals[:, 4:])
+
+
+def _start_gradients(r: Recurrence, a: Backward, d_step: Tensor, dh: Tensor, dc: Tensor) -> None:
+    """Gradients of the start states; a row without any step hands its last state's gradient through."""
+    s = r.shape
+    if a.d_h0 is not None:
+        if s.T:
+            _products(d_step, r.w_hh, False, dh)
+        else:
+            dh.zero_()
+        a.d_h0.copy_(_pass_through(r, dh, a.grad_h_n))
+    if a.d_c0 is not None:
+        a.d_c0.copy_(_pass_through(r, dc, a.grad_c_n))
+
+
+def _pass_through(r: Recurrence, gradient: Tensor, grad_last: Tensor | None) -> Tensor:
+    if grad_last is None or (r.lengths is None and r.shape.T):
+        return gradient
+    if r.lengths is None:
+        return grad_last
+    return torch.where((r.lengths <= 0)[:, :, None], grad_last.to(gradient.dtype), gradient)

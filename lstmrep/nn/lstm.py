@@ -1,0 +1,358 @@
+"""``lstmrep.LSTM``: torch.nn.LSTM's constructor, call and state_dict, with optional peephole connections.
+
+This file holds parameters and the way through layers; the arithmetic is ``lstmrep.ops.lstm``.
+"""
+
+from __future__ import annotations
+
+import math
+import warnings
+from typing import Any, cast, overload
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils.rnn import PackedSequence
+
+from lstmrep.nn import convert, packed
+from lstmrep.nn.init import Scheme, initialize
+from lstmrep.ops import autocast
+from lstmrep.ops.functional import lstm
+from lstmrep.ops.projection import projected_lstm
+from lstmrep.ops.validate import CELLS
+from lstmrep.plan import Problem
+
+State = tuple[Tensor, Tensor]
+PEEPHOLES = ("weight_pi", "weight_pf", "weight_po")
+
+
+class LSTM(nn.Module):
+    """A (stacked, bidirectional) LSTM, by default equal to ``torch.nn.LSTM``, with peepholes on request.
+
+    The equations are in docs/math.md; with ``peephole=True`` the input and forget gates also see the cell state
+    before the step and the output gate the one after it, each through a vector (a diagonal matrix).
+
+    Args:
+        input_size: I, features of the input.
+        hidden_size: H, units.
+        num_layers: stacked layers. Default 1.
+        bias: two bias vectors a layer, as in torch. Default True.
+        batch_first: input and output are ``[B, T, *]`` instead of ``[T, B, *]``; states are not affected.
+        dropout: probability of dropping a value between layers (never through time), in training only. Default 0.
+        bidirectional: a second recurrence runs from each sequence's end. Default False.
+        proj_size: P > 0 projects the output to P values. Default 0.
+        device, dtype: of the parameters; float32, bfloat16, float16 or float64.
+        peephole: add ``weight_pi_l0``, ``weight_pf_l0``, ``weight_po_l0`` (``[H]`` each; ``_reverse`` too).
+        cell: ``"tanh"``, or ``"relu"`` (g = relu, h = o*c).
+        init: how parameters start, see ``lstmrep.nn.init``; default: U(-1/sqrt(H), 1/sqrt(H)) for all, as in torch.
+        recompute: keep h and c for the backward pass but form the gates again; less memory, two more products.
+        backend: ``"auto"``, or the one backend that must run.
+
+    Shapes (D directions, L layers, H' = P or H):
+        input ``[T, B, I]``, ``[T, I]``, or a PackedSequence; h_0 ``[L*D, B, H']``, c_0 ``[L*D, B, H]`` (without B for
+        an unbatched input), zeros by default; output ``[T, B, D*H']``; h_n and c_n like h_0 and c_0. The cell state
+        is float32 inside; c_n is returned in the output's dtype.
+
+    Raises:
+        ValueError, TypeError: an argument is wrong; the message names it.
+
+    Source: Srivastava, Mansimov, Salakhutdinov 2015, section 2.1; interface: torch.nn.LSTM.
+
+    Example:
+        >>> rnn = LSTM(10, 20, num_layers=2, peephole=True)
+        >>> output, (h_n, c_n) = rnn(torch.randn(5, 3, 10))
+        >>> tuple(output.shape), tuple(h_n.shape)
+        ((5, 3, 20), (2, 3, 20))
+    """
+
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int,
+        num_layers: int = 1,
+        bias: bool = True,
+        batch_first: bool = False,
+        dropout: float = 0.0,
+        bidirectional: bool = False,
+        proj_size: int = 0,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+        *,
+        peephole: bool = False,
+        cell: str = "tanh",
+        init: Scheme | str | None = None,
+        recompute: bool = False,
+        backend: str = "auto",
+    ) -> None:
+        super().__init__()
+        _check_constructor(input_size, hidden_size, num_layers, dropout, proj_size, cell)
+        if dropout > 0 and num_layers == 1:
+            warnings.warn(
+                f"lstmrep.LSTM: dropout={dropout} acts between layers and num_layers=1 has none; it does nothing.",
+                UserWarning,
+                stacklevel=2,
+            )
+        self.input_size = input_size
+        self.hidden_size = hidden_size
+        self.num_layers = num_layers
+        self.bias = bias
+        self.batch_first = batch_first
+        self.dropout = float(dropout)
+        self.bidirectional = bidirectional
+        self.proj_size = proj_size
+        self.peephole = peephole
+        self.cell = cell
+        self.init = init
+        self.recompute = recompute
+        self.backend = backend
+
+        def parameter(*shape: int) -> nn.Parameter:
+            return nn.Parameter(torch.empty(shape, device=device, dtype=dtype))
+
+        out = proj_size or hidden_size
+        for layer in range(num_layers):
+            features = input_size if layer == 0 else out * self.num_directions
+            for suffix in self._suffixes(layer):
+                self.register_parameter(f"weight_ih{suffix}", parameter(4 * hidden_size, features))
+                self.register_parameter(f"weight_hh{suffix}", parameter(4 * hidden_size, out))
+                if bias:
+                    self.register_parameter(f"bias_ih{suffix}", parameter(4 * hidden_size))
+                    self.register_parameter(f"bias_hh{suffix}", parameter(4 * hidden_size))
+                if proj_size:
+                    self.register_parameter(f"weight_hr{suffix}", parameter(proj_size, hidden_size))
+                if peephole:
+                    for name in PEEPHOLES:
+                        self.register_parameter(f"{name}{suffix}", parameter(hidden_size))
+        self.reset_parameters()
+
+    @property
+    def num_directions(self) -> int:
+        """D: 2 when bidirectional, else 1."""
+        return 2 if self.bidirectional else 1
+
+    def _suffixes(self, layer: int) -> tuple[str, ...]:
+        return (f"_l{layer}", f"_l{layer}_reverse") if self.bidirectional else (f"_l{layer}",)
+
+    def reset_parameters(self) -> None:
+        """Start all parameters again by the ``init`` scheme (with torch's default scheme also torch's numbers)."""
+        initialize(self, self.init, default_scale=1.0 / math.sqrt(self.hidden_size))
+
+    @property
+    def all_weights(self) -> list[list[nn.Parameter]]:
+        """Parameters by layer and direction, in registration order, as torch.nn.LSTM gives them."""
+        named = dict(self.named_parameters())
+        suffixes = [s for layer in range(self.num_layers) for s in self._suffixes(layer)]
+        return [[p for name, p in named.items() if name[name.index("_l") :] == s] for s in suffixes]
+
+    def flatten_parameters(self) -> None:
+        """Does nothing: the kernels take each matrix where it lies. Here so that code written for torch runs."""
+
+    @classmethod
+    def from_torch(cls, module: nn.LSTM, **options: Any) -> LSTM:
+        """An LSTM with the arguments and weights of a torch.nn.LSTM.
+
+        Args:
+            module: the source; its parameters are copied.
+            options: further keyword arguments, such as ``peephole=True`` (peepholes then start at zero).
+        """
+        return convert.from_torch(cls, module, **options)
+
+    def to_torch(self) -> nn.LSTM:
+        """A torch.nn.LSTM with the same arguments and weights.
+
+        Raises:
+            ValueError: a peephole is not zero or the cell is not tanh, which torch.nn.LSTM cannot compute.
+        """
+        return convert.to_torch(self)
+
+    def problems(self, batch: int, steps: int) -> list[Problem]:
+        """What each layer asks of the op for ``batch`` sequences of ``steps`` steps; for ``lstmrep.explain``."""
+        weight = cast(Tensor, self.weight_ih_l0)
+        out = self.proj_size or self.hidden_size
+        return [
+            Problem(
+                hidden_size=self.hidden_size,
+                steps=steps,
+                batch=batch,
+                input_size=self.input_size if layer == 0 else out * self.num_directions,
+                recurrences=self.num_directions,
+                dtype=str(weight.dtype).removeprefix("torch."),
+                device=weight.device.type,
+                peephole=self.peephole,
+                cell=self.cell,
+                training=self.training and any(p.requires_grad for p in self.parameters()),
+                recompute=self.recompute,
+                proj_size=self.proj_size,
+                backend=self.backend,
+            )
+            for layer in range(self.num_layers)
+        ]
+
+    @overload
+    def forward(self, input: Tensor, hx: State | None = None) -> tuple[Tensor, State]: ...
+    @overload
+    def forward(self, input: PackedSequence, hx: State | None = None) -> tuple[PackedSequence, State]: ...
+    def forward(self, input: Tensor | PackedSequence, hx: State | None = None) -> tuple[Tensor | PackedSequence, State]:
+        """Run the sequence. See the class for shapes."""
+        if isinstance(input, PackedSequence):
+            x, lengths = packed.pad(input)
+            self._check_input(x)
+            hx = packed.sort_state(self._checked_state(hx, x.shape[1]), input)
+            out, state = self._run(x, hx, lengths)
+            return packed.pack(out, input), packed.unsort_state(state, input)
+        self._check_input(input)
+        if input.dim() == 2:
+            if hx is not None:
+                hx = self._unsqueezed_state(_pair(hx))
+            out, (h_n, c_n) = self._run(input.unsqueeze(1), self._checked_state(hx, 1), None)
+            return out.squeeze(1), (h_n.squeeze(1), c_n.squeeze(1))
+        x = input.transpose(0, 1) if self.batch_first else input
+        out, state = self._run(x, self._checked_state(hx, x.shape[1]), None)
+        return (out.transpose(0, 1) if self.batch_first else out), state
+
+    def _run(self, x: Tensor, hx: State | None, lengths: Tensor | None) -> tuple[Tensor, State]:
+        """All layers. x ``[T, B, I]``, lengths ``[B]`` or none; output ``[T, B, D*H']``."""
+        d = self.num_directions
+        if lengths is not None:
+            lengths = lengths.to(x.device, torch.int32, non_blocking=True).expand(d, -1)
+        h_n: list[Tensor] = []
+        c_n: list[Tensor] = []
+        for layer in range(self.num_layers):
+            if layer and self.dropout and self.training:
+                x = nn.functional.dropout(x, self.dropout, training=True)
+            h0 = c0 = None
+            if hx is not None:
+                h0, c0 = hx if self.num_layers == 1 else (s[layer * d : (layer + 1) * d] for s in hx)
+            h, h_last, c_last = self._run_layer(layer, x, h0, c0, lengths)
+            x = h[0] if d == 1 else torch.cat((h[0], h[1]), dim=-1)
+            h_n.append(h_last)
+            c_n.append(c_last if c_last.dtype == h_last.dtype else c_last.to(h_last.dtype))
+        if self.num_layers == 1:
+            return x, (h_n[0], c_n[0])
+        return x, (torch.cat(h_n), torch.cat(c_n))
+
+    def _run_layer(
+        self, layer: int, x: Tensor, h0: Tensor | None, c0: Tensor | None, lengths: Tensor | None
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """One layer, both directions side by side: h ``[D, T, B, H']``, last h and c ``[D, B, *]``."""
+        suffixes = self._suffixes(layer)
+        common: dict[str, Any] = {
+            "bias": self._layer_bias(suffixes),
+            "peephole": self._layer_peephole(suffixes),
+            "h0": h0,
+            "c0": c0,
+            "lengths": lengths,
+            "reverse": [False, True] if self.bidirectional else [False],
+            "cell": self.cell,
+            "backend": self.backend,
+            "recompute": self.recompute,
+        }
+        # By attribute: weight_norm, pruning and DataParallel replicas keep their tensors outside _parameters.
+        w_ih = [getattr(self, f"weight_ih{s}") for s in suffixes]
+        w_hh = [getattr(self, f"weight_hh{s}") for s in suffixes]
+        if self.proj_size:
+            return projected_lstm(x, w_ih, w_hh, [getattr(self, f"weight_hr{s}") for s in suffixes], **common)
+        return lstm(x, w_ih, w_hh, **common)
+
+    def _layer_bias(self, suffixes: tuple[str, ...]) -> Tensor | None:
+        if not self.bias:
+            return None
+        sums = [torch.add(getattr(self, f"bias_ih{s}"), getattr(self, f"bias_hh{s}")) for s in suffixes]
+        return sums[0].unsqueeze(0) if len(sums) == 1 else torch.stack(sums)
+
+    def _layer_peephole(self, suffixes: tuple[str, ...]) -> Tensor | None:
+        if not self.peephole:
+            return None
+        vectors = [getattr(self, f"{name}{s}") for s in suffixes for name in PEEPHOLES]
+        return torch.cat(vectors).view(len(suffixes), 3, self.hidden_size)
+
+    def _check_input(self, x: Tensor) -> None:
+        if not isinstance(x, Tensor):
+            raise TypeError(
+                f"lstmrep.LSTM: argument 'input' is a {type(x).__name__}, expected a Tensor or a PackedSequence."
+            )
+        if x.dim() not in (2, 3):
+            order = "[B, T, I]" if self.batch_first else "[T, B, I]"
+            raise ValueError(
+                f"lstmrep.LSTM: argument 'input' has shape {tuple(x.shape)}, expected {order} or [T, I]; "
+                "reshape it, for frames with x.flatten(2)."
+            )
+        if x.shape[-1] != self.input_size:
+            raise ValueError(
+                f"lstmrep.LSTM: argument 'input' has {x.shape[-1]} features in its last dimension, expected "
+                f"input_size = {self.input_size}; check the order of its dimensions."
+            )
+        weight = self.weight_ih_l0
+        if x.dtype != weight.dtype and not autocast.is_on(x.device.type):
+            raise TypeError(
+                f"lstmrep.LSTM: argument 'input' is {x.dtype}, expected {weight.dtype} like the weights; "
+                f"pass input.to({weight.dtype}), or use torch.autocast."
+            )
+        if x.device != weight.device:
+            raise ValueError(
+                f"lstmrep.LSTM: argument 'input' is on {x.device}, the weights are on {weight.device}; "
+                f"pass input.to('{weight.device}')."
+            )
+
+    def _unsqueezed_state(self, hx: State) -> State:
+        for name, s in zip(("h_0", "c_0"), hx, strict=True):
+            if s.dim() != 2:
+                raise ValueError(
+                    f"lstmrep.LSTM: argument '{name}' has shape {tuple(s.shape)}, expected [L*D, H] for an unbatched "
+                    "input; remove its batch dimension."
+                )
+        return hx[0].unsqueeze(1), hx[1].unsqueeze(1)
+
+    def _checked_state(self, hx: State | None, batch: int) -> State | None:
+        if hx is None:
+            return None
+        hx = _pair(hx)
+        rows = self.num_layers * self.num_directions
+        out = self.proj_size or self.hidden_size
+        for name, s, size in (("h_0", hx[0], out), ("c_0", hx[1], self.hidden_size)):
+            if tuple(s.shape) != (rows, batch, size):
+                raise ValueError(
+                    f"lstmrep.LSTM: argument '{name}' has shape {tuple(s.shape)}, expected [L*D, B, size] = "
+                    f"{(rows, batch, size)}; states keep this order under batch_first too."
+                )
+        return hx
+
+    def extra_repr(self) -> str:
+        """Arguments that differ from their defaults."""
+        text = f"{self.input_size}, {self.hidden_size}"
+        defaults: dict[str, Any] = {
+            "num_layers": 1,
+            "bias": True,
+            "batch_first": False,
+            "dropout": 0.0,
+            "bidirectional": False,
+            "proj_size": 0,
+            "peephole": False,
+            "cell": "tanh",
+            "recompute": False,
+            "backend": "auto",
+        }
+        changed = [f"{k}={getattr(self, k)!r}" for k, v in defaults.items() if getattr(self, k) != v]
+        return ", ".join([text, *changed])
+
+
+def _pair(hx: State) -> State:
+    if isinstance(hx, Tensor) or len(hx) != 2:
+        kind = "a Tensor" if isinstance(hx, Tensor) else f"{len(hx)} values"
+        raise TypeError(f"lstmrep.LSTM: argument 'hx' is {kind}, expected the pair (h_0, c_0).")
+    return hx
+
+
+def _check_constructor(
+    input_size: int, hidden_size: int, num_layers: int, dropout: float, proj_size: int, cell: str
+) -> None:
+    for name, value in (("input_size", input_size), ("hidden_size", hidden_size), ("num_layers", num_layers)):
+        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+            raise ValueError(f"lstmrep.LSTM: argument '{name}' is {value!r}, expected a whole number of 1 or more.")
+    if isinstance(dropout, bool) or not isinstance(dropout, (int, float)) or not 0 <= dropout <= 1:
+        raise ValueError(f"lstmrep.LSTM: argument 'dropout' is {dropout!r}, expected a probability from 0 to 1.")
+    if not isinstance(proj_size, int) or isinstance(proj_size, bool) or not 0 <= proj_size < hidden_size:
+        raise ValueError(
+            f"lstmrep.LSTM: argument 'proj_size' is {proj_size!r}, expected 0 or less than hidden_size = {hidden_size}."
+        )
+    if cell not in CELLS:
+        raise ValueError(f"lstmrep.LSTM: argument 'cell' is {cell!r}, expected 'tanh' or 'relu'.")

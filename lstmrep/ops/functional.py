@@ -1,0 +1,145 @@
+"""``lstmrep.ops.lstm``: the whole sequence as one differentiable function of tensors.
+
+This is the only place that looks at autograd, autocast, tracing and transforms; below it there is one op.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.autograd import forward_ad
+
+from lstmrep import env
+from lstmrep.ops import autocast, autograd
+from lstmrep.ops.functorch import LSTMTransform
+from lstmrep.ops.validate import COMPUTE_DTYPE
+
+
+def lstm(
+    x: Tensor | None,
+    w_ih: list[Tensor],
+    w_hh: list[Tensor],
+    *,
+    bias: Tensor | None = None,
+    peephole: Tensor | None = None,
+    h0: Tensor | None = None,
+    c0: Tensor | None = None,
+    lengths: Tensor | None = None,
+    steps: int | None = None,
+    reverse: list[bool] | None = None,
+    cell: str = "tanh",
+    backend: str = "auto",
+    recompute: bool = False,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """N independent LSTM recurrences over a whole sequence, side by side.
+
+    For each recurrence, with s the logistic function and (c', h') the state before the step::
+
+        i = s(W_i x + U_i h' + p_i*c' + b_i)    f = s(W_f x + U_f h' + p_f*c' + b_f)
+        g = tanh(W_g x + U_g h' + b_g)          c = f*c' + i*g
+        o = s(W_o x + U_o h' + p_o*c + b_o)     h = o*tanh(c)
+
+    Args:
+        x: input ``[T, B, I]`` (shared by all recurrences) or ``[N, T, B, I]``; with an empty ``w_ih`` the gates'
+            input share itself ``[N, T, B, 4H]``; or none (no input: nothing is materialised, ``steps`` says T).
+        w_ih: N matrices ``[4H, I]`` (gates i, f, g, o), or empty.
+        w_hh: N matrices ``[4H, H]``; float32, bfloat16, float16 or float64, the I/O dtype.
+        bias: ``[N, 4H]`` or none.
+        peephole: ``[N, 3, H]`` (i, f, o) or none.
+        h0: ``[N, B, H]`` in the I/O dtype, or none for zeros.
+        c0: ``[N, B, H]`` or none for zeros; float32 (float64 beside float64 weights).
+        lengths: ``[N, B]`` integers, 0 to T, or none for T everywhere. Frames beyond a length come out zero, their
+            gradients are ignored, and the last state is the one after the last step run.
+        steps: T; default: x's.
+        reverse: N flags; a reversed recurrence starts at frame length-1. Default: none reversed.
+        cell: ``"tanh"`` or ``"relu"`` (g = relu, h = o*c).
+        backend: ``"auto"`` (also LSTMREP_BACKEND), or the one that must run: ``"cuda"``, ``"cpu"``, ``"reference"``.
+        recompute: keep h and c for the backward pass but not the gates; they are formed again.
+
+    Under autocast x, the weights and h0 are cast to the autocast dtype; bias, peepholes and c0 stay float32.
+    Bias, peephole and c0 in another floating dtype are converted.
+
+    Returns:
+        h ``[N, T, B, H]``, h_n ``[N, B, H]`` in the I/O dtype, c_n ``[N, B, H]`` in float32 (float64).
+
+    Raises:
+        ValueError, TypeError: an argument is wrong; the message names it.
+        lstmrep.plan.PlanError: a forced backend cannot run the problem.
+        NotImplementedError: forward-mode differentiation.
+
+    Source: Srivastava, Mansimov, Salakhutdinov 2015, section 2.1.
+    """
+    if not w_hh:
+        raise ValueError("lstmrep.ops.lstm: argument 'w_hh' is empty; pass one [4H, H] matrix for each recurrence.")
+    device = w_hh[0].device.type
+    if autocast.is_on(device):
+        low = torch.get_autocast_dtype(device)
+        x, h0 = _cast(x, low), _cast(h0, low)
+        w_ih, w_hh = [w.to(low) for w in w_ih], [w.to(low) for w in w_hh]
+    dtype = w_hh[0].dtype
+    compute = COMPUTE_DTYPE.get(dtype, dtype)
+    bias, peephole, c0 = _cast(bias, compute), _cast(peephole, compute), _cast(c0, compute)
+    if lengths is not None and lengths.dtype != torch.int32:
+        if lengths.is_floating_point() or lengths.is_complex() or lengths.dtype == torch.bool:
+            raise TypeError(
+                f"lstmrep.ops.lstm: argument 'lengths' is {lengths.dtype}, expected integers; pass lengths.int()."
+            )
+        lengths = lengths.to(torch.int32)
+    if reverse is None:
+        reverse = [False] * len(w_hh)
+    if steps is None:
+        if x is None:
+            raise ValueError("lstmrep.ops.lstm: argument 'steps' is missing; without x pass the number of time steps.")
+        if x.dim() < 3:
+            raise ValueError(
+                f"lstmrep.ops.lstm: argument 'x' has shape {tuple(x.shape)}, expected [T, B, I] or [N, T, B, I]; "
+                "add the missing dimensions."
+            )
+        steps = x.shape[-3]
+
+    if torch.compiler.is_compiling():
+        save = _save(_any_requires_grad(x, bias, peephole, h0, c0, *w_ih, *w_hh), recompute)
+        h, h_n, c_n, _, _ = torch.ops.lstmrep.lstm(
+            x, w_ih, w_hh, bias, peephole, h0, c0, lengths, steps, reverse, cell, backend, save
+        )
+        return h, h_n, c_n
+    if backend == "auto":
+        backend = env.backend()
+    transforming = torch._C._are_functorch_transforms_active()
+    if backend == "reference" and transforming:
+        return autograd.reference_outputs(x, w_ih, w_hh, bias, peephole, h0, c0, lengths, steps, reverse, cell)
+    if forward_ad._current_level >= 0:
+        _refuse_tangents(x, bias, peephole, h0, c0, *w_ih, *w_hh)
+    if transforming:
+        static = (steps, reverse, cell, backend, _save(True, recompute), len(w_ih))
+        out = LSTMTransform.apply(x, bias, peephole, h0, c0, lengths, static, *w_ih, *w_hh)
+        return out[0], out[1], out[2]
+    if _any_requires_grad(x, bias, peephole, h0, c0, *w_ih, *w_hh):
+        static = (steps, reverse, cell, backend, _save(True, recompute), len(w_ih))
+        made: tuple[Tensor, Tensor, Tensor] = autograd.LSTMFunction.apply(
+            x, bias, peephole, h0, c0, lengths, static, *w_ih, *w_hh
+        )
+        return made
+    with torch._C._AutoDispatchBelowAutograd():
+        h, h_n, c_n, _, _ = torch.ops.lstmrep.lstm.default(
+            x, w_ih, w_hh, bias, peephole, h0, c0, lengths, steps, reverse, cell, backend, "nothing"
+        )
+    return h, h_n, c_n
+
+
+def _cast(t: Tensor | None, dtype: torch.dtype) -> Tensor | None:
+    return t if t is None or t.dtype == dtype else t.to(dtype)
+
+
+def _save(training: bool, recompute: bool) -> str:
+    return ("states" if recompute else "all") if training else "nothing"
+
+
+def _any_requires_grad(*tensors: Tensor | None) -> bool:
+    return torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in tensors)
+
+
+def _refuse_tangents(*tensors: Tensor | None) -> None:
+    for t in tensors:
+        if t is not None and forward_ad.unpack_dual(t).tangent is not None:
+            raise autograd.forward_mode_error()

@@ -1,0 +1,86 @@
+"""The plan of a call of the op, cached by everything it depends on, and the one warning when "auto" falls back."""
+
+from __future__ import annotations
+
+import functools
+import warnings
+
+import torch
+
+from lstmrep import env, machine, plan
+from lstmrep.backends.tensors import Shape
+
+
+def chosen_plan(s: Shape, peephole: bool, cell: str, training: bool, recompute: bool, backend: str) -> plan.Plan:
+    """The plan for one call, cached by everything it depends on."""
+    if backend == "auto":
+        backend = env.backend()
+    return _cached_plan(
+        s.device.type,
+        s.device.index,
+        s.dtype,
+        s.N,
+        s.T,
+        s.B,
+        s.I,
+        s.H,
+        peephole,
+        cell,
+        training,
+        recompute,
+        backend,
+        torch.get_num_threads(),
+    )
+
+
+@functools.lru_cache(maxsize=4096)
+def _cached_plan(
+    device: str,
+    index: int | None,
+    dtype: torch.dtype,
+    n: int,
+    t: int,
+    b: int,
+    i: int,
+    h: int,
+    peephole: bool,
+    cell: str,
+    training: bool,
+    recompute: bool,
+    backend: str,
+    threads: int,
+) -> plan.Plan:
+    problem = plan.Problem(
+        hidden_size=h,
+        steps=t,
+        batch=b,
+        input_size=i,
+        recurrences=n,
+        dtype=str(dtype).removeprefix("torch."),
+        device=device,
+        peephole=peephole,
+        cell=cell,
+        training=training,
+        recompute=recompute,
+        backend=backend,
+    )
+    where = torch.device(device, index or 0) if device == "cuda" else torch.device("cpu")
+    made = plan.plan(problem, machine.current(where))
+    if backend == "auto" and made.backend == "reference" and device in ("cpu", "cuda"):
+        wanted = dict(made.refusals)[device]
+        _warn_once(
+            f"lstmrep: no kernel of this library can run {problem.dtype} on {device} ({wanted}); "
+            "using the reference backend, which is slow. See python -m lstmrep info."
+        )
+    return made
+
+
+@functools.cache
+def _warn_once(text: str) -> None:
+    warnings.warn(text, RuntimeWarning, stacklevel=2)
+
+
+def reset_plans() -> None:
+    """Forget cached plans and warnings (for tests that change the machine)."""
+    _cached_plan.cache_clear()
+    _warn_once.cache_clear()

@@ -1,0 +1,188 @@
+"""Implementations of the two torch ops: validate, plan, allocate, call a backend.
+
+Nothing above takes an address and nothing below allocates an output.  docs/design.md follows a call hop by hop.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from lstmrep.backends import TABLE, memory
+from lstmrep.backends.tensors import Backward, Forward, Recurrence, Shape
+from lstmrep.ops import autocast, fake, products, validate
+from lstmrep.ops.plans import chosen_plan
+from lstmrep.ops.schema import BIAS, C0, H0, LIBRARY, PEEPHOLE, W_HH, W_IH, X
+
+
+def _dense(tensor: Tensor | None) -> Tensor | None:
+    return None if tensor is None else tensor.contiguous()
+
+
+def _lstm(
+    x: Tensor | None,
+    w_ih: list[Tensor],
+    w_hh: list[Tensor],
+    bias: Tensor | None,
+    peephole: Tensor | None,
+    h0: Tensor | None,
+    c0: Tensor | None,
+    lengths: Tensor | None,
+    steps: int,
+    reverse: list[bool],
+    cell: str,
+    backend: str,
+    save: str,
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    s = validate.check(x, w_ih, w_hh, bias, peephole, h0, c0, lengths, steps, reverse, cell)
+    validate.check_lengths(lengths, steps)
+    made = chosen_plan(s, peephole is not None, cell, save != "nothing", save == "states", backend)
+    with autocast.off(s.device.type):
+        gates_x = products.input_share(x, w_ih, s)
+        nothing = torch.empty(0, dtype=s.dtype, device=s.device)
+        frames = (s.N, s.T, s.B)
+        gates = None
+        if save == "all":
+            # The input share is ours when we formed it: the gates take its place.
+            gates = gates_x if w_ih else memory.empty((*frames, 4 * s.H), s.dtype, s.device)
+        a = Forward(
+            gates_x=_dense(gates_x),
+            h=memory.empty((*frames, s.H), s.dtype, s.device),
+            h_n=memory.empty((s.N, s.B, s.H), s.dtype, s.device),
+            c_n=memory.empty((s.N, s.B, s.H), s.compute, s.device),
+            gates=gates,
+            c=None if save == "nothing" else memory.empty((*frames, s.H), s.compute, s.device),
+        )
+        r = _recurrence(s, reverse, cell, w_hh, bias, peephole, h0, c0, lengths)
+        TABLE[made.backend].forward(made, r, a)
+    return (
+        a.h,
+        a.h_n,
+        a.c_n,
+        nothing if gates is None else gates,
+        torch.empty(0, dtype=s.compute, device=s.device) if a.c is None else a.c,
+    )
+
+
+def _recurrence(
+    s: Shape,
+    reverse: list[bool],
+    cell: str,
+    w_hh: list[Tensor],
+    bias: Tensor | None,
+    peephole: Tensor | None,
+    h0: Tensor | None,
+    c0: Tensor | None,
+    lengths: Tensor | None,
+) -> Recurrence:
+    return Recurrence(
+        s,
+        list(reverse),
+        cell,
+        [w.contiguous() for w in w_hh],
+        _dense(bias),
+        _dense(peephole),
+        _dense(h0),
+        _dense(c0),
+        _dense(lengths),
+    )
+
+
+def _lstm_backward(
+    grad_h: Tensor | None,
+    grad_h_n: Tensor | None,
+    grad_c_n: Tensor | None,
+    x: Tensor | None,
+    w_ih: list[Tensor],
+    w_hh: list[Tensor],
+    bias: Tensor | None,
+    peephole: Tensor | None,
+    h0: Tensor | None,
+    c0: Tensor | None,
+    lengths: Tensor | None,
+    h: Tensor,
+    gates: Tensor,
+    c: Tensor,
+    reverse: list[bool],
+    cell: str,
+    backend: str,
+    needs: list[bool],
+) -> list[Tensor]:
+    steps = h.shape[1]
+    s = validate.check(x, w_ih, w_hh, bias, peephole, h0, c0, lengths, steps, reverse, cell)
+    _check_gradients(s, grad_h, grad_h_n, grad_c_n, h, gates, c)
+    recompute = gates.numel() == 0
+    made = chosen_plan(s, peephole is not None, cell, True, recompute, backend)
+    h, c = h.contiguous(), c.contiguous()
+    with autocast.off(s.device.type):
+        r = _recurrence(s, reverse, cell, w_hh, bias, peephole, h0, c0, lengths)
+        if recompute:
+            gates_x = products.input_share(x, w_ih, s)
+            gates = products.recomputed_gates(_dense(gates_x), bool(w_ih), h, c, r)
+            d_gates = gates  # ours, so the gradient takes its place
+        else:
+            gates = gates.contiguous()  # saved: never written
+            d_gates = memory.empty((s.N, s.T, s.B, 4 * s.H), s.dtype, s.device)
+        state = (s.N, s.B, s.H)
+        a = Backward(
+            gates=gates,
+            c=c,
+            grad_h=_dense(grad_h),
+            grad_h_n=_dense(grad_h_n),
+            grad_c_n=_dense(grad_c_n),
+            d_gates=d_gates,
+            d_h0=memory.empty(state, s.dtype, s.device) if needs[H0] else None,
+            d_c0=memory.empty(state, s.compute, s.device) if needs[C0] else None,
+            d_bias=memory.empty((s.N, 4 * s.H), s.compute, s.device) if needs[BIAS] else None,
+            d_peephole=memory.empty((s.N, 3, s.H), s.compute, s.device) if needs[PEEPHOLE] else None,
+        )
+        TABLE[made.backend].backward(made, r, a)
+        out: list[Tensor] = []
+        if needs[X]:
+            assert x is not None
+            out.append(products.input_gradient(d_gates, x, w_ih, s))
+        if needs[W_IH]:
+            assert x is not None
+            out += [products.input_weight_gradient(d_gates, x, n) for n in range(s.N)]
+        if needs[W_HH]:
+            out += [products.recurrent_weight_gradient(d_gates, h, r, n) for n in range(s.N)]
+        out += [g for g in (a.d_bias, a.d_peephole, a.d_h0, a.d_c0) if g is not None]
+    return out
+
+
+def _check_gradients(
+    s: Shape,
+    grad_h: Tensor | None,
+    grad_h_n: Tensor | None,
+    grad_c_n: Tensor | None,
+    h: Tensor,
+    gates: Tensor,
+    c: Tensor,
+) -> None:
+    frames, state = (s.N, s.T, s.B, s.H), (s.N, s.B, s.H)
+    expected = {
+        "grad_h": (grad_h, frames, s.dtype),
+        "grad_h_n": (grad_h_n, state, s.dtype),
+        "grad_c_n": (grad_c_n, state, s.compute),
+        "h": (h, frames, s.dtype),
+        "c": (c, frames, s.compute),
+        "gates": (gates if gates.numel() else None, (s.N, s.T, s.B, 4 * s.H), s.dtype),
+    }
+    for name, (tensor, shape, dtype) in expected.items():
+        if tensor is not None and (tuple(tensor.shape) != shape or tensor.dtype != dtype):
+            raise ValueError(
+                f"lstmrep.ops.lstm_backward: argument '{name}' is {tensor.dtype} {tuple(tensor.shape)}, expected "
+                f"{dtype} {shape}; pass what lstmrep::lstm returned."
+            )
+
+
+# Op name -> its implementation, for tools that look inside an op.
+IMPLEMENTATIONS: dict[str, Callable[..., Any]] = {"lstm": _lstm, "lstm_backward": _lstm_backward}
+
+for _name, _implementation in IMPLEMENTATIONS.items():
+    LIBRARY.impl(_name, _implementation, "CompositeExplicitAutograd")
+torch.library.register_fake("lstmrep::lstm", fake.lstm, lib=LIBRARY)
+torch.library.register_fake("lstmrep::lstm_backward", fake.lstm_backward, lib=LIBRARY)

@@ -1,0 +1,80 @@
+"""Error budgets derived from a run, never written by hand.
+
+The truth is the reference backend in float64 on the very numbers that the kernel was given.  A result at a lower
+precision may be wrong by at most twice what the reference itself is wrong by when it runs at that precision, plus the
+rounding that storing the truth in the result's dtype costs, measured.  Both grow with T, H and the sizes of the
+numbers, so the budget is formed anew for every case.
+
+One run of the reference is one draw of its rounding errors, and on a small tensor a lucky one.  So it runs several
+times, each time with its numbers moved by at most one rounding (``moved``) and, where the case allows, its sums in
+another order; the largest error counts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from lstmrep.testing.compare import largest_error
+
+Tensors = Mapping[str, Tensor]
+FACTOR = 2.0
+ORDERS = 4
+
+
+@dataclass(frozen=True)
+class Budget:
+    """What a result is held against: the truth in float64 and the largest error allowed, by name."""
+
+    truth: dict[str, Tensor]
+    allowed: dict[str, float]
+
+
+def rounding(truth: Tensor, dtype: torch.dtype) -> float:
+    """Largest error of storing ``truth`` (float64) in ``dtype``, measured; at least that of its largest value."""
+    if not truth.numel():
+        return 0.0
+    largest = float(truth.abs().max())
+    stored = largest_error(truth.to(dtype).double(), truth)
+    return max(stored, largest * torch.finfo(dtype).eps / 2)
+
+
+def moved(t: Tensor, dtype: torch.dtype, order: int) -> Tensor:
+    """``t`` in ``dtype``; for order > 0 each element is moved by at most one float32 rounding, at random.
+
+    bfloat16 and float16 numbers stay as they are: there the I/O roundings inside a run are errors enough.
+    """
+    t = t.to(dtype)
+    if order == 0 or dtype != torch.float32:
+        return t
+    g = torch.Generator().manual_seed(order)
+    share = torch.rand(t.shape, generator=g) * 2 - 1
+    return t + t * share * torch.finfo(dtype).eps
+
+
+def budget(run: Callable[[torch.dtype, int], Tensors], dtype: torch.dtype) -> Budget:
+    """Form the budget of a case.
+
+    Args:
+        run: ``run(dtype, order)`` runs the reference backend on the case's numbers, held in the given dtype, and
+            returns its results by name. The numbers must be representable in both dtypes. Order 0 is the case as it
+            is; others are the same case with its numbers ``moved`` and, where possible, its sums in another order.
+        dtype: precision of the kernel under test.
+
+    Returns:
+        The truth, and for each name FACTOR times the reference's own error plus the measured rounding.
+    """
+    truth = {name: t.detach().double() for name, t in run(torch.float64, 0).items()}
+    exact = dtype == torch.float64
+    # In float64 the truth is no better than the kernel and has its own share of the error. Errors shrink with eps, so
+    # float32's tell float64's.
+    factor = (FACTOR + 1) * torch.finfo(dtype).eps / torch.finfo(torch.float32).eps if exact else FACTOR
+    draws = [run(torch.float32 if exact else dtype, order) for order in range(ORDERS)]
+    allowed = {}
+    for name, t in truth.items():
+        own = max(largest_error(draw[name], t) for draw in draws)
+        allowed[name] = factor * own + rounding(t, torch.float64 if exact else draws[0][name].dtype)
+    return Budget(truth, allowed)
