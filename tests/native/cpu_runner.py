@@ -1,0 +1,154 @@
+"""Calls lstmrep._native.cpu_forward and cpu_backward on numpy problems, with poisoned, guarded buffers."""
+
+from __future__ import annotations
+
+import numpy as np
+from native_cases import (
+    CELLS,
+    DTYPES,
+    Buffer,
+    Problem,
+    compute_type,
+    decode,
+    storage_type,
+)
+
+from lstmrep import _native
+
+
+class Arena:
+    """Buffers of one call; `check` looks at every guard band, and at inputs that must not change."""
+
+    def __init__(self) -> None:
+        self._buffers: list[Buffer] = []
+        self._inputs: list[tuple[Buffer, bytes]] = []
+
+    def out(self, shape: tuple[int, ...], kind: type) -> Buffer:
+        self._buffers.append(Buffer(shape, kind))
+        return self._buffers[-1]
+
+    def put(self, values: np.ndarray | None) -> int:
+        """Address of a guarded copy of an input; 0 for None."""
+        if values is None:
+            return 0
+        buffer = Buffer(values.shape, values.dtype.type, values)
+        self._buffers.append(buffer)
+        self._inputs.append((buffer, buffer.array.tobytes()))
+        return buffer.address
+
+    def check(self) -> None:
+        for buffer in self._buffers:
+            buffer.check_guards()
+        for buffer, before in self._inputs:
+            assert buffer.array.tobytes() == before, "an input was written to"
+
+
+def workspace(arena: Arena, p: Problem, threads: int, backward: bool) -> Buffer:
+    size = _native.cpu_workspace_bytes(DTYPES[p.dtype], p.n, p.t, p.b, p.h, threads, backward)
+    return arena.out((size,), np.uint8)  # starts as 0xFF: NaN in every float type
+
+
+def run_forward(p: Problem, threads: int = 2, *, save: bool = True, alias: bool = False) -> dict[str, np.ndarray]:
+    """Outputs of cpu_forward as stored arrays; alias: gates is written over gates_x."""
+    arena = Arena()
+    s, c = storage_type(p.dtype), compute_type(p.dtype)
+    n, t, b, h = p.n, p.t, p.b, p.h
+    out = {
+        "h": arena.out((n, t, b, h), s),
+        "h_n": arena.out((n, b, h), s),
+        "c_n": arena.out((n, b, h), c),
+    }
+    if save:
+        out["gates"] = arena.out((n, t, b, 4 * h), s)
+        out["c"] = arena.out((n, t, b, h), c)
+    if alias and p.gates_x is not None:
+        out["gates"].array[...] = p.gates_x
+        gates_x = out["gates"].address
+    else:
+        gates_x = arena.put(p.gates_x)
+    _native.cpu_forward(
+        dtype=DTYPES[p.dtype],
+        cell=CELLS[p.cell],
+        threads=threads,
+        N=n,
+        T=t,
+        B=b,
+        H=h,
+        gates_x=gates_x,
+        bias=arena.put(p.bias),
+        w_hh=[arena.put(w) for w in p.w_hh],
+        peephole=arena.put(p.peephole),
+        h0=arena.put(p.h0),
+        c0=arena.put(p.c0),
+        lengths=arena.put(p.lengths),
+        reverse=p.reverse,
+        h=out["h"].address,
+        h_n=out["h_n"].address,
+        c_n=out["c_n"].address,
+        gates=out["gates"].address if save else 0,
+        c=out["c"].address if save else 0,
+        workspace=workspace(arena, p, threads, False).address,
+    )
+    arena.check()
+    return {name: buffer.array.copy() for name, buffer in out.items()}
+
+
+def run_backward(
+    p: Problem, gates: np.ndarray, c: np.ndarray, threads: int = 2, *, optional: bool = True, alias: bool = False
+) -> dict[str, np.ndarray]:
+    """Outputs of cpu_backward as stored arrays; alias: d_gates is written over gates."""
+    arena = Arena()
+    s, real = storage_type(p.dtype), compute_type(p.dtype)
+    n, t, b, h = p.n, p.t, p.b, p.h
+    out = {"d_gates": arena.out((n, t, b, 4 * h), s)}
+    if optional:
+        out["d_h0"] = arena.out((n, b, h), s)
+        out["d_c0"] = arena.out((n, b, h), real)
+        out["d_bias"] = arena.out((n, 4 * h), real)
+        out["d_peephole"] = arena.out((n, 3, h), real)
+    if alias:
+        out["d_gates"].array[...] = gates
+
+    def address(name: str) -> int:
+        return out[name].address if name in out else 0
+
+    _native.cpu_backward(
+        dtype=DTYPES[p.dtype],
+        cell=CELLS[p.cell],
+        threads=threads,
+        N=n,
+        T=t,
+        B=b,
+        H=h,
+        w_hh=[arena.put(w) for w in p.w_hh],
+        peephole=arena.put(p.peephole),
+        c0=arena.put(p.c0),
+        lengths=arena.put(p.lengths),
+        reverse=p.reverse,
+        gates=address("d_gates") if alias else arena.put(gates),
+        c=arena.put(c),
+        grad_h=arena.put(p.grad_h),
+        grad_h_n=arena.put(p.grad_h_n),
+        grad_c_n=arena.put(p.grad_c_n),
+        d_gates=address("d_gates"),
+        d_h0=address("d_h0"),
+        d_c0=address("d_c0"),
+        d_bias=address("d_bias"),
+        d_peephole=address("d_peephole"),
+        workspace=workspace(arena, p, threads, True).address,
+    )
+    arena.check()
+    return {name: buffer.array.copy() for name, buffer in out.items()}
+
+
+def values(name: str, stored: np.ndarray, p: Problem) -> np.ndarray:
+    """Stored output -> float64 values, by the type that output has."""
+    in_s = name in ("h", "h_n", "gates", "d_gates", "d_h0")
+    return decode(stored, p.dtype) if in_s else stored.astype(np.float64)
+
+
+def type_of(name: str, p: Problem) -> str:
+    """The dtype an output is held in."""
+    if name in ("h", "h_n", "gates", "d_gates", "d_h0"):
+        return p.dtype
+    return "float64" if p.dtype == "float64" else "float32"

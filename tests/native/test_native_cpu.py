@@ -1,0 +1,204 @@
+"""cpu_forward and cpu_backward against the numpy transcription, for every type and instruction set."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+from cpu_runner import run_backward, run_forward, type_of, values
+from native_cases import (
+    Problem,
+    assert_close,
+    assert_same_bits,
+    compute_type,
+    decode,
+    encode,
+    judge_type,
+    make_problem,
+    reference_backward,
+    reference_forward,
+)
+
+from lstmrep import _native
+
+ISAS = _native.cpu_isas_usable()
+HOSTILE_H = (1, 5, 17, 63, 64, 100)
+HOSTILE_B = (1, 7, 17)
+SHAPES = [(n, t, b, h) for h in HOSTILE_H for b, n, t in zip(HOSTILE_B, (3, 2, 1), (4, 3, 5), strict=True)]
+TYPES = ("float32", "bfloat16", "float16", "float64")
+
+
+@pytest.fixture(autouse=True)
+def restore_isa() -> Iterator[None]:
+    before = _native.cpu_isa()
+    yield
+    _native.set_cpu_isa(before)
+
+
+def check_forward(p: Problem, **options: bool) -> dict[str, np.ndarray]:
+    got = run_forward(p, **options)
+    exact = reference_forward(p, judge_type(p.dtype), rounded=False)
+    yardstick = reference_forward(p, compute_type(p.dtype), rounded=True)
+    for name, stored in got.items():
+        assert_close(name, values(name, stored, p), yardstick[name], exact[name], type_of(name, p))
+    return got
+
+
+def check_backward(p: Problem, gates: np.ndarray, c: np.ndarray, **options: bool) -> None:
+    got = run_backward(p, gates, c, **options)
+    exact = reference_backward(p, gates, c, judge_type(p.dtype))
+    yardstick = reference_backward(p, gates, c, compute_type(p.dtype))
+    for name, stored in got.items():
+        held = yardstick[name]
+        if type_of(name, p) == p.dtype:
+            held = decode(encode(held, p.dtype), p.dtype)
+        assert_close(name, values(name, stored, p), held, exact[name], type_of(name, p))
+
+
+def saved_arrays(p: Problem) -> tuple[np.ndarray, np.ndarray]:
+    """Saved gates (S) and c (C) as a forward pass in the kernel's precision leaves them."""
+    out = reference_forward(p, compute_type(p.dtype), rounded=True)
+    return encode(out["gates"], p.dtype), out["c"].astype(compute_type(p.dtype))
+
+
+@pytest.mark.parametrize("isa", ISAS)
+@pytest.mark.parametrize("dtype", TYPES)
+@pytest.mark.parametrize("cell", ["tanh", "relu"])
+def test_against_the_transcription(isa: str, dtype: str, cell: str) -> None:
+    _native.set_cpu_isa(isa)
+    for seed, (n, t, b, h) in enumerate(SHAPES):
+        for optional in ("all", "none", "random") if h in (1, 63) else ("random",):
+            p = make_problem(seed, dtype, cell, n, t, b, h, optional=optional)
+            check_forward(p, alias=seed % 2 == 1)
+            check_backward(p, *saved_arrays(p), alias=seed % 2 == 0)
+
+
+@pytest.mark.parametrize("isa", ISAS)
+@pytest.mark.parametrize("dtype", TYPES)
+def test_thread_count_does_not_change_a_bit(isa: str, dtype: str) -> None:
+    _native.set_cpu_isa(isa)
+    for n, t, b, h in ((3, 4, 7, 100), (1, 3, 17, 63), (2, 2, 1, 5)):
+        p = make_problem(7, dtype, "tanh", n, t, b, h, optional="all")
+        first = run_forward(p, threads=1)
+        again = {"forward": run_forward(p, threads=1)}
+        back = run_backward(p, first["gates"], first["c"], threads=1)
+        for threads in (2, 5):
+            again[f"forward, {threads} threads"] = run_forward(p, threads=threads)
+            other = run_backward(p, first["gates"], first["c"], threads=threads)
+            for name in back:
+                assert_same_bits(f"{name}, {threads} threads", back[name], other[name])
+        for label, other in again.items():
+            for name in first:
+                assert_same_bits(f"{name} of {label}", first[name], other[name])
+
+
+@pytest.mark.parametrize("dtype", TYPES)
+def test_without_saving_gives_the_same_outputs(dtype: str) -> None:
+    p = make_problem(3, dtype, "tanh", 2, 5, 7, 63, optional="all")
+    saved, plain = run_forward(p), run_forward(p, save=False)
+    assert set(plain) == {"h", "h_n", "c_n"}
+    for name in plain:
+        assert_same_bits(name, saved[name], plain[name])
+    gates, c = saved["gates"], saved["c"]
+    full, few = run_backward(p, gates, c), run_backward(p, gates, c, optional=False)
+    assert_same_bits("d_gates", full["d_gates"], few["d_gates"])
+
+
+@pytest.mark.parametrize("dtype", TYPES)
+def test_depth_and_rows_beyond_one_block(dtype: str) -> None:
+    """Sums over more than one depth block (4H and H above 512), more rows than one register tile."""
+    p = make_problem(5, dtype, "tanh", 1, 2, 7, 530, optional="all")
+    check_forward(p)
+    check_backward(p, *saved_arrays(p))
+
+
+@pytest.mark.parametrize("dtype", TYPES)
+@pytest.mark.parametrize(("t", "b"), [(0, 3), (4, 0), (0, 0)])
+def test_no_steps_or_no_rows(dtype: str, t: int, b: int) -> None:
+    p = make_problem(1, dtype, "tanh", 2, t, b, 17, optional="all")
+    check_forward(p)
+    check_backward(p, *saved_arrays(p))
+
+
+@pytest.mark.parametrize("isa", ISAS)
+def test_beyond_a_length_outputs_are_zero_and_gradients_ignored(isa: str) -> None:
+    _native.set_cpu_isa(isa)
+    p = make_problem(2, "float32", "tanh", 2, 6, 5, 17, optional="all")
+    p.lengths = np.array([[0, 1, 3, 6, 9], [2, -4, 6, 5, 0]], dtype=np.int32)
+    p.reverse = [False, True]
+    assert p.gates_x is not None
+    assert p.grad_h is not None
+    behind = np.zeros((p.n, p.t, p.b), dtype=bool)
+    for n, b in np.ndindex(p.n, p.b):
+        behind[n, p.length(n, b) :, b] = True
+    forward = check_forward(p)
+    back = run_backward(p, forward["gates"], forward["c"])
+    for name, stored in {**forward, **back}.items():
+        if stored.shape[:3] == behind.shape:
+            assert (stored[behind] == 0).all(), name
+    p.gates_x[behind] = np.nan
+    p.grad_h[behind] = np.nan
+    for name, stored in {**run_forward(p), **run_backward(p, forward["gates"], forward["c"])}.items():
+        assert_same_bits(name, stored, {**forward, **back}[name])
+
+
+@pytest.mark.parametrize("cell", ["tanh", "relu"])
+def test_float64_gradients_are_the_derivative_of_forward(cell: str) -> None:
+    """Directional derivative of a weighted sum of all outputs, by central differences."""
+    p = make_problem(11, "float64", cell, 2, 4, 3, 9, optional="all")
+    rng = np.random.default_rng(0)
+    assert p.grad_h is not None
+    assert p.grad_h_n is not None
+    assert p.grad_c_n is not None
+
+    def objective(shift: float, direction: dict[str, np.ndarray]) -> float:
+        arrays = {name: getattr(p, name) + shift * d for name, d in direction.items()}
+        moved = Problem(p.dtype, p.cell, p.n, p.t, p.b, p.h, p.reverse, p.w_hh, lengths=p.lengths, **arrays)
+        out = run_forward(moved)
+        return float((out["h"] * p.grad_h).sum() + (out["h_n"] * p.grad_h_n).sum() + (out["c_n"] * p.grad_c_n).sum())
+
+    forward = run_forward(p)
+    gradients = run_backward(p, forward["gates"], forward["c"])
+    pairs = {"gates_x": "d_gates", "bias": "d_bias", "peephole": "d_peephole", "h0": "d_h0", "c0": "d_c0"}
+    direction = {name: rng.standard_normal(getattr(p, name).shape) for name in pairs}
+    analytic = sum(float((direction[name] * gradients[d]).sum()) for name, d in pairs.items())
+    # Central differences with two steps: their difference measures the method's own error.
+    step = np.finfo(np.float64).eps ** (1 / 3)
+    numeric, wider = ((objective(s, direction) - objective(-s, direction)) / (2 * s) for s in (step, 2 * step))
+    assert abs(analytic - numeric) <= abs(numeric - wider) + step * abs(numeric)
+
+
+def test_two_host_threads_at_once() -> None:
+    problems = [make_problem(seed, "float32", "tanh", 2, 20, 7, 63, optional="all") for seed in (0, 1)]
+    alone = [run_forward(p) for p in problems]
+    together: list[dict[str, np.ndarray]] = [{}, {}]
+
+    def work(j: int) -> None:
+        for _ in range(5):
+            together[j] = run_forward(problems[j])
+
+    threads = [threading.Thread(target=work, args=(j,)) for j in (0, 1)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    for one, other in zip(alone, together, strict=True):
+        for name in one:
+            assert_same_bits(name, one[name], other[name])
+
+
+def test_the_comparison_can_fail() -> None:
+    p = make_problem(4, "float32", "tanh", 1, 3, 2, 17, optional="all")
+    got = values("h", run_forward(p)["h"], p)
+    exact = reference_forward(p, np.float64, rounded=False)["h"]
+    yardstick = reference_forward(p, np.float32, rounded=True)["h"]
+    assert_close("h", got, yardstick, exact, "float32")
+    wrong = got.copy()
+    wrong[0, 0, 0, 0] += 1e-4
+    with pytest.raises(AssertionError, match="is above"):
+        assert_close("h", wrong, yardstick, exact, "float32")
+    wrong[0, 0, 0, 0] = np.nan
+    with pytest.raises(AssertionError, match="not finite"):
+        assert_close("h", wrong, yardstick, exact, "float32")
