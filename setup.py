@@ -155,7 +155,7 @@ class BuildNative(build_ext):
         jobs = self.compile_jobs(compiler, toolkit, isas, openmp, objects)
         with ThreadPoolExecutor(max(2, os.cpu_count() or 2)) as pool:
             results = list(pool.map(run, jobs))
-        for command, result in zip(jobs, results):
+        for command, result in zip(jobs, results, strict=True):
             self.report(command, result)
         target = Path(self.get_ext_fullpath(ext.name)).resolve()
         target.parent.mkdir(parents=True, exist_ok=True)

@@ -1,7 +1,8 @@
 """Every environment variable that lstmrep reads, in one place (docs/environment.md is the same table).
 
 Build-time variables are read by setup.py, which cannot import this package; they are listed here so that the
-table is complete.  Run-time variables are read at each use, so a test or a notebook can change them.
+table is complete.  Variables marked "run" are read at each use, so a notebook can change them; "import" when the package
+is imported; "load" when the compiled module is first used.
 """
 
 from __future__ import annotations
@@ -14,8 +15,8 @@ VARIABLES: dict[str, tuple[str, str, str, str]] = {
     "LSTMREP_CUDA": ("build", "auto | 1 | 0", "auto", "compile the CUDA kernels: when an nvcc is found, always, never"),
     "LSTMREP_CUDA_ARCHS": ("build", "list like 80;90", "80;90;100;120", "architectures that get machine code"),
     "LSTMREP_BACKEND": ("run", "auto | cuda | cpu | reference", "auto", "backend used where a call says 'auto'"),
-    "LSTMREP_CPU_ISA": ("run", "baseline | avx2 | avx512", "best usable", "instruction set of the CPU kernels"),
-    "LSTMREP_POISON": ("run", "1 | 0", "0", "fill outputs and workspaces with NaN before each kernel (debugging)"),
+    "LSTMREP_CPU_ISA": ("load", "baseline | avx2 | avx512", "best usable", "instruction set of the CPU kernels"),
+    "LSTMREP_POISON": ("import", "1 | 0", "0", "fill outputs and workspaces with NaN before each kernel (debugging)"),
 }
 
 

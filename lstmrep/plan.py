@@ -11,8 +11,9 @@ from dataclasses import dataclass, field
 
 GATES = 4
 BYTES = {"float64": 8, "float32": 4, "bfloat16": 2, "float16": 2}
-# Operations of one step that pay for a thread's share of the barrier after it (measured, docs/kernels/cpu.md).
-CPU_WORK_PER_THREAD = 200_000
+# Multiply-adds of a step that pay for one more thread at the barrier after it. Measured on 2 cores: two threads lose
+# below about 32k and gain a quarter at 64k.
+CPU_WORK_PER_THREAD = 1 << 15
 MAX_CUDA_RECURRENCES = 64  # the reverse flags travel as the bits of one 64-bit kernel argument
 
 
@@ -154,8 +155,8 @@ def saved_bytes_per_step(problem: Problem) -> int:
 
 def cpu_threads(problem: Problem, machine: Machine) -> int:
     """Threads worth starting for a problem: each needs enough work in a step to pay for the barrier after it."""
-    work = 8 * problem.recurrences * problem.batch * problem.hidden_size**2
-    return max(1, min(machine.threads, work // CPU_WORK_PER_THREAD))
+    work = GATES * problem.recurrences * problem.batch * problem.hidden_size**2
+    return min(machine.threads, 1 + work // CPU_WORK_PER_THREAD)
 
 
 def _refuse_cuda(p: Problem, m: Machine) -> str:

@@ -4,6 +4,7 @@
 #include "cpu/dispatch.h"
 
 #include <algorithm>
+#include <array>
 #include <atomic>
 #include <stdexcept>
 
@@ -56,10 +57,20 @@ constexpr Isa kIsas[] = {
 };
 constexpr int kIsaCount = sizeof(kIsas) / sizeof(kIsas[0]);
 
+// Asked once: under a hypervisor each cpuid costs microseconds.
+bool usable(int j) {
+  static const auto answers = [] {
+    std::array<bool, kIsaCount> runs = {};
+    for (int k = 0; k < kIsaCount; ++k) runs[k] = kIsas[k].runs_here();
+    return runs;
+  }();
+  return answers[j];
+}
+
 int best_usable() {
   int best = 0;
   for (int j = 0; j < kIsaCount; ++j) {
-    if (kIsas[j].runs_here()) best = j;
+    if (usable(j)) best = j;
   }
   return best;
 }
@@ -81,8 +92,8 @@ std::vector<std::string> isas_built() {
 
 std::vector<std::string> isas_usable() {
   std::vector<std::string> names;
-  for (const Isa& isa : kIsas) {
-    if (isa.runs_here()) names.push_back(isa.name);
+  for (int j = 0; j < kIsaCount; ++j) {
+    if (usable(j)) names.push_back(kIsas[j].name);
   }
   return names;
 }
@@ -90,25 +101,23 @@ std::vector<std::string> isas_usable() {
 std::string isa() { return kIsas[chosen().load()].name; }
 
 void set_isa(const std::string& name) {
-  std::string usable;
+  std::string others;
   for (int j = 0; j < kIsaCount; ++j) {
-    if (!kIsas[j].runs_here()) continue;
+    if (!usable(j)) continue;
     if (name == kIsas[j].name) {
       chosen().store(j);
       return;
     }
-    usable += std::string(usable.empty() ? "" : ", ") + kIsas[j].name;
+    others += std::string(others.empty() ? "" : ", ") + kIsas[j].name;
   }
   throw std::invalid_argument("name: instruction set '" + name +
-                              "' is not usable here; usable: " + usable);
+                              "' is not usable here; usable: " + others);
 }
 
 size_t workspace_bytes(const CpuProblem& problem, bool backward) {
   size_t bytes = 0;
-  for (const Isa& isa : kIsas) {
-    if (isa.runs_here()) {
-      bytes = std::max(bytes, isa.kernels().workspace_bytes(problem, backward));
-    }
+  for (int j = 0; j < kIsaCount; ++j) {
+    if (usable(j)) bytes = std::max(bytes, kIsas[j].kernels().workspace_bytes(problem, backward));
   }
   return bytes;
 }

@@ -127,8 +127,7 @@ struct Forward {
 
   void run() const {
     const int64_t panels = scratch.panels;
-    const int threads = useful_threads(p.threads, p.n * p.b * p.h * 4 * p.h);
-    run_team(threads, p.n * panels, [&](const Share& share) {
+    run_team(p.threads, p.n * panels, [&](const Share& share) {
       C* products = scratch.products + share.thread * p.b * 4 * kL;
       for (int64_t item = share.begin; item < share.end; ++item) {
         prepare(item / panels, item % panels * kL, item);

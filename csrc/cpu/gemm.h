@@ -6,8 +6,9 @@
 //
 // Forward packs the four gates of `lanes` hidden units (columns W_hh[g H + u, :], K = H), backward
 // packs 4 * lanes hidden units (columns W_hh[:, u], K = 4H); both share the micro-kernel, which
-// keeps kMaxRows x 4 accumulators in registers. Sums run over k in order, in C, so a row's result
-// depends neither on the other rows nor on the number of threads. No transposes of a, no beta.
+// keeps kMaxRows x 4 accumulators in registers. Sums run over k in order in blocks of kDepthBlock,
+// in C, so a row's result depends neither on the other rows nor on the number of threads.
+// No transposes of a, no beta.
 #pragma once
 
 #include "cpu/simd.h"
@@ -20,8 +21,9 @@ namespace {
 constexpr int kMaxRows = LSTMREP_VECTOR_BYTES == 64 ? 6 : 2;
 static_assert(5 * kMaxRows + 1 <= (LSTMREP_VECTOR_BYTES == 64 ? 32 : 16), "accumulators spill");
 
-// Values of k in one pass over the rows: the slice of the panel stays in the second-level cache.
-constexpr int64_t kDepthBlock = 512;
+// Values of k in one pass over the rows: the slice of the panel stays in the second-level cache,
+// and sums of a block's length lose less to rounding than one sum over all of K.
+constexpr int64_t kDepthBlock = 256;
 
 template <class C>
 constexpr int kPanelWidth = 4 * kLanes<C>;
@@ -32,7 +34,7 @@ void micro_kernel(const C* a, int64_t lda, const C* panel, int64_t depth, bool a
   V acc[kRows][4];
   for (int r = 0; r < kRows; ++r) {
     for (int v = 0; v < 4; ++v) {
-      acc[r][v] = accumulate ? load_raw<V>(out + (r * 4 + v) * kLanes<C>) : V{};
+      acc[r][v] = V{};
     }
   }
   for (int64_t k = 0; k < depth; ++k) {
@@ -45,7 +47,10 @@ void micro_kernel(const C* a, int64_t lda, const C* panel, int64_t depth, bool a
     }
   }
   for (int r = 0; r < kRows; ++r) {
-    for (int v = 0; v < 4; ++v) store_raw(out + (r * 4 + v) * kLanes<C>, acc[r][v]);
+    for (int v = 0; v < 4; ++v) {
+      C* sum = out + (r * 4 + v) * kLanes<C>;
+      store_raw(sum, accumulate ? load_raw<V>(sum) + acc[r][v] : acc[r][v]);
+    }
   }
 }
 

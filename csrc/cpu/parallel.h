@@ -14,16 +14,6 @@
 namespace lstmrep {
 namespace {
 
-// Multiply-adds of a step that pay for one more thread at the barrier. Measured on 2 cores: two
-// threads lose below about 32k, gain a quarter at 64k.
-constexpr int64_t kWorkPerThread = 1 << 15;
-
-// At most `threads`, fewer for a step too small to be worth sharing.
-static inline int useful_threads(int threads, int64_t multiply_adds) {
-  const int64_t useful = 1 + multiply_adds / kWorkPerThread;
-  return threads < useful ? threads : static_cast<int>(useful);
-}
-
 struct Share {
   int thread;
   int64_t begin, end;  // items of this thread

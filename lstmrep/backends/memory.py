@@ -8,10 +8,13 @@ from torch import Tensor
 
 from lstmrep import env
 
+# Asked once: this is on the way of every call.
+POISON = env.poison()
+
 
 def empty(shape: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> Tensor:
     """An uninitialised tensor, or one full of NaN when poisoning is on."""
-    if env.poison() and dtype.is_floating_point:
+    if POISON and dtype.is_floating_point:
         return torch.full(shape, float("nan"), dtype=dtype, device=device)
     return torch.empty(shape, dtype=dtype, device=device)
 
@@ -19,4 +22,4 @@ def empty(shape: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> T
 def workspace(size: int, device: torch.device) -> Tensor:
     """``size`` bytes of scratch. Poison is 0xFF everywhere: NaN in every floating-point format."""
     buffer = torch.empty(size, dtype=torch.uint8, device=device)
-    return buffer.fill_(0xFF) if env.poison() else buffer
+    return buffer.fill_(0xFF) if POISON else buffer

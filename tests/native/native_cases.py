@@ -61,7 +61,7 @@ class Buffer:
         self._bytes = np.full(size + 2 * GUARD_BYTES + 64, GUARD_FILL, dtype=np.uint8)
         start = GUARD_BYTES + (-self._bytes.ctypes.data - GUARD_BYTES) % 64
         self._start, self._end = start, start + size
-        self.array = self._bytes[start : start + size].view(kind).reshape(shape)
+        self.array: np.ndarray = self._bytes[start : start + size].view(kind).reshape(shape)
         if values is not None:
             self.array[...] = values
         elif kind in (np.float16, np.float32, np.float64):
