@@ -1,8 +1,8 @@
 """Every environment variable that lstmrep reads, in one place (docs/environment.md is the same table).
 
 Build-time variables are read by setup.py, which cannot import this package; they are listed here so that the
-table is complete.  Variables marked "run" are read at each use, so a notebook can change them; "import" when the package
-is imported; "load" when the compiled module is first used.
+table is complete.  Variables marked "run" are read at each use, so a notebook can change them; "import" when the
+package is imported; "load" when the compiled module is first used.
 """
 
 from __future__ import annotations

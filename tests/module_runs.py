@@ -4,7 +4,6 @@ Numbers are drawn in float64 and representable in the precision under test, so e
 """
 
 import copy
-from collections.abc import Iterable
 
 import torch
 from torch import Tensor, nn
@@ -47,7 +46,12 @@ def reference(module: lstmrep.LSTM, dtype: torch.dtype) -> lstmrep.LSTM:
 
 
 def run(
-    module: nn.Module, input: Tensor | PackedSequence, hx: tuple[Tensor, Tensor] | None = None, *, order: int = 0
+    module: nn.Module,
+    input: Tensor | PackedSequence,
+    hx: tuple[Tensor, Tensor] | None = None,
+    *,
+    order: int = 0,
+    gradients: bool = True,
 ) -> dict[str, Tensor]:
     """Outputs and gradients of input, states and all parameters that want one (``d_input``, ``d_weight_ih_l0``, ...).
 
@@ -57,6 +61,7 @@ def run(
         hx: start state, or none.
         order: 0 runs the module as it is; another number runs a copy with hidden units and input features shuffled
             and puts the results back, so that only the order of sums differs.
+        gradients: also run backward.
 
     The loss weighs every output by a number of its own, a multiple of 1/8, which is the same in every precision.
     """
@@ -73,50 +78,52 @@ def run(
     output, (h_n, c_n) = module(x, None if hx is None else (leaves["h_0"], leaves["c_0"]))
     outputs = {"output": output.data if packed else output, "h_n": h_n, "c_n": c_n}
     outputs = {name: shuffle.undo(name, t) for name, t in outputs.items()}
-    weights = loss_weights(outputs.values())
-    made = torch.autograd.grad(list(outputs.values()), list(leaves.values()), weights)
-    gradients = {f"d_{name}": shuffle.undo(name, g) for name, g in zip(leaves, made, strict=True)}
-    return {name: t.detach() for name, t in (outputs | gradients).items()}
-
-
-def loss_weights(outputs: Iterable[Tensor]) -> list[Tensor]:
-    """A weight for every element of every output, the same numbers in every precision."""
-    g = torch.Generator().manual_seed(1)
-    return [(torch.randint(-16, 17, o.shape, generator=g) / 8).to(o.dtype) for o in outputs]
+    results = dict(outputs)
+    if gradients:
+        g = torch.Generator().manual_seed(1)
+        weights = [(torch.randint(-16, 17, o.shape, generator=g) / 8).to(o.dtype) for o in outputs.values()]
+        made = torch.autograd.grad(list(outputs.values()), list(leaves.values()), weights)
+        results |= {f"d_{name}": shuffle.undo(name, d) for name, d in zip(leaves, made, strict=True)}
+    return {name: t.detach() for name, t in results.items()}
 
 
 def module_budget(
-    truth: nn.Module,
-    dtype: torch.dtype,
+    ours: lstmrep.LSTM,
+    truth: nn.Module | None,
     input: Tensor | PackedSequence,
     hx: tuple[Tensor, Tensor] | None = None,
     *,
-    at_dtype: nn.Module | None = None,
+    gradients: bool = True,
 ) -> Budget:
-    """The budget of a module's results at ``dtype``.
+    """The budget of all results of ``ours`` at its precision.
 
     Args:
-        truth: runs in float64 (a copy of it).
-        dtype: precision under test.
-        input, hx: numbers that ``dtype`` can hold.
-        at_dtype: runs at ``dtype`` to show its own error; default: ``truth``.
+        ours: the module under test. Its copy on the reference backend shows what error its precision costs.
+        truth: runs in float64; default: the reference backend.
+        input, hx: numbers that the precision of ``ours`` can hold.
+        gradients: of the gradients too.
     """
 
-    def once(precision: torch.dtype, order: int) -> dict[str, Tensor]:
-        module = truth if precision == torch.float64 else at_dtype or truth
-        return run(copy.deepcopy(module).to(precision), input, hx, order=order)
+    def once(dtype: torch.dtype, order: int) -> dict[str, Tensor]:
+        exact = truth is not None and dtype == torch.float64
+        module = copy.deepcopy(truth).to(dtype) if exact else reference(ours, dtype)
+        return run(module, input, hx, order=order, gradients=gradients)
 
-    return budget(once, dtype)
+    return budget(once, next(ours.parameters()).dtype)
 
 
 def assert_pair(
-    ours: nn.Module, truth: nn.Module, input: Tensor | PackedSequence, hx: tuple[Tensor, Tensor] | None = None
-) -> None:
-    """Every output and gradient of ``ours`` is within the budget that ``truth`` sets at the precision of ``ours``."""
+    ours: lstmrep.LSTM,
+    truth: nn.Module | None,
+    input: Tensor | PackedSequence,
+    hx: tuple[Tensor, Tensor] | None = None,
+) -> dict[str, Tensor]:
+    """Every output and gradient of ``ours`` is there and within its budget; returns them."""
     got = run(ours, input, hx)
-    limits = module_budget(truth, next(ours.parameters()).dtype, input, hx)
+    limits = module_budget(ours, truth, input, hx)
     assert set(got) == set(limits.truth), f"names differ: {sorted(set(got) ^ set(limits.truth))}"
     assert_within(got, limits)
+    return got
 
 
 class _Shuffle:

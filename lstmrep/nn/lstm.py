@@ -281,7 +281,7 @@ class LSTM(nn.Module):
                 f"lstmrep.LSTM: argument 'input' has {x.shape[-1]} features in its last dimension, expected "
                 f"input_size = {self.input_size}; check the order of its dimensions."
             )
-        weight = self.weight_ih_l0
+        weight = cast(Tensor, self._parameters["weight_ih_l0"])
         if x.dtype != weight.dtype and not autocast.is_on(x.device.type):
             raise TypeError(
                 f"lstmrep.LSTM: argument 'input' is {x.dtype}, expected {weight.dtype} like the weights; "

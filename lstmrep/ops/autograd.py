@@ -17,8 +17,8 @@ from torch import Tensor
 
 from lstmrep.backends import reference
 from lstmrep.backends.tensors import Recurrence
-from lstmrep.ops import registration as _registration  # noqa: F401  (the ops must have their implementations)
 from lstmrep.ops import validate
+from lstmrep.ops.dispatch import forward_below_autograd
 from lstmrep.ops.schema import BIAS, C0, H0, LIBRARY, PEEPHOLE, W_HH, W_IH, X
 
 Gradients = list[Tensor | None]
@@ -156,14 +156,14 @@ class LSTMFunction(torch.autograd.Function):
     ) -> tuple[Tensor, Tensor, Tensor]:
         steps, reverse, cell, backend, save, n_ih = static
         w_ih, w_hh = list(weights[:n_ih]), list(weights[n_ih:])
-        with torch._C._AutoDispatchBelowAutograd():
-            h, h_n, c_n, gates, c = torch.ops.lstmrep.lstm.default(
-                x, w_ih, w_hh, bias, peephole, h0, c0, lengths, steps, reverse, cell, backend, save
-            )
+        h, h_n, c_n, gates, c = forward_below_autograd(
+            x, w_ih, w_hh, bias, peephole, h0, c0, lengths, steps, reverse, cell, backend, save
+        )
         ctx.set_materialize_grads(False)
         ctx.static = static
         ctx.packed = Saved(n_ih)
-        ctx.save_for_backward(x, bias, peephole, h0, c0, lengths, h, gates, c, *weights)
+        kept = gates if save == "all" else None
+        ctx.save_for_backward(x, bias, peephole, h0, c0, lengths, h, kept, c, *weights)
         return h, h_n, c_n
 
     @staticmethod
@@ -196,7 +196,8 @@ def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]
     ctx.set_materialize_grads(False)
     ctx.static = (list(reverse), cell, backend, needed(x, w_ih, w_hh, bias, peephole, h0, c0))
     ctx.packed = Saved(len(w_ih))
-    ctx.save_for_backward(x, bias, peephole, h0, c0, lengths, h, gates, c, *w_ih, *w_hh)
+    kept = gates if save == "all" else None
+    ctx.save_for_backward(x, bias, peephole, h0, c0, lengths, h, kept, c, *w_ih, *w_hh)
 
 
 def _registered_backward(ctx: Any, *grads: Tensor | None) -> tuple[Any, ...]:

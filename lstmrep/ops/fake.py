@@ -49,7 +49,7 @@ def lstm_backward(
     c0: Tensor | None,
     lengths: Tensor | None,
     h: Tensor,
-    gates: Tensor,
+    gates: Tensor | None,
     c: Tensor,
     reverse: list[bool],
     cell: str,

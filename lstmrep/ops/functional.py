@@ -11,6 +11,7 @@ from torch.autograd import forward_ad
 
 from lstmrep import env
 from lstmrep.ops import autocast, autograd
+from lstmrep.ops.dispatch import forward_below_autograd
 from lstmrep.ops.functorch import LSTMTransform
 from lstmrep.ops.validate import COMPUTE_DTYPE
 
@@ -120,10 +121,9 @@ def lstm(
             x, bias, peephole, h0, c0, lengths, static, *w_ih, *w_hh
         )
         return made
-    with torch._C._AutoDispatchBelowAutograd():
-        h, h_n, c_n, _, _ = torch.ops.lstmrep.lstm.default(
-            x, w_ih, w_hh, bias, peephole, h0, c0, lengths, steps, reverse, cell, backend, "nothing"
-        )
+    h, h_n, c_n, _, _ = forward_below_autograd(
+        x, w_ih, w_hh, bias, peephole, h0, c0, lengths, steps, reverse, cell, backend, "nothing"
+    )
     return h, h_n, c_n
 
 

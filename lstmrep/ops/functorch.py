@@ -35,12 +35,13 @@ class LSTMTransform(torch.autograd.Function):
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
         x, bias, peephole, h0, c0, lengths, static, *weights = inputs
         h, _, _, gates, c = output
-        n_ih = static[-1]
+        save, n_ih = static[-2:]
         ctx.mark_non_differentiable(gates, c)
         ctx.set_materialize_grads(False)
         ctx.static = static
         ctx.packed = Saved(n_ih)
-        ctx.save_for_backward(x, bias, peephole, h0, c0, lengths, h, gates, c, *weights)
+        kept = gates if save == "all" else None
+        ctx.save_for_backward(x, bias, peephole, h0, c0, lengths, h, kept, c, *weights)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor | None) -> tuple[Any, ...]:  # type: ignore[override]

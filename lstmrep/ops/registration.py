@@ -22,7 +22,7 @@ def _dense(tensor: Tensor | None) -> Tensor | None:
     return None if tensor is None else tensor.contiguous()
 
 
-def _lstm(
+def forward_pass(
     x: Tensor | None,
     w_ih: list[Tensor],
     w_hh: list[Tensor],
@@ -36,13 +36,13 @@ def _lstm(
     cell: str,
     backend: str,
     save: str,
-) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+) -> tuple[Tensor, Tensor, Tensor, Tensor | None, Tensor | None]:
+    """h, h_n, c_n, and the gates and c where ``save`` asks for them."""
     s = validate.check(x, w_ih, w_hh, bias, peephole, h0, c0, lengths, steps, reverse, cell)
     validate.check_lengths(lengths, steps)
     made = chosen_plan(s, peephole is not None, cell, save != "nothing", save == "states", backend)
     with autocast.off(s.device.type):
         gates_x = products.input_share(x, w_ih, s)
-        nothing = torch.empty(0, dtype=s.dtype, device=s.device)
         frames = (s.N, s.T, s.B)
         gates = None
         if save == "all":
@@ -58,12 +58,18 @@ def _lstm(
         )
         r = _recurrence(s, reverse, cell, w_hh, bias, peephole, h0, c0, lengths)
         TABLE[made.backend].forward(made, r, a)
+    return a.h, a.h_n, a.c_n, a.gates, a.c
+
+
+def _lstm(*arguments: Any) -> tuple[Tensor, ...]:
+    """The op: an op cannot return none, so what is not saved is an empty tensor."""
+    h, h_n, c_n, gates, c = forward_pass(*arguments)
     return (
-        a.h,
-        a.h_n,
-        a.c_n,
-        nothing if gates is None else gates,
-        torch.empty(0, dtype=s.compute, device=s.device) if a.c is None else a.c,
+        h,
+        h_n,
+        c_n,
+        h.new_empty(0) if gates is None else gates,
+        c_n.new_empty(0) if c is None else c,
     )
 
 
@@ -91,7 +97,7 @@ def _recurrence(
     )
 
 
-def _lstm_backward(
+def backward_pass(
     grad_h: Tensor | None,
     grad_h_n: Tensor | None,
     grad_c_n: Tensor | None,
@@ -104,22 +110,22 @@ def _lstm_backward(
     c0: Tensor | None,
     lengths: Tensor | None,
     h: Tensor,
-    gates: Tensor,
+    gates: Tensor | None,
     c: Tensor,
     reverse: list[bool],
     cell: str,
     backend: str,
     needs: list[bool],
 ) -> list[Tensor]:
+    """The gradients asked for by ``needs``, in the order of ``schema.INPUTS``; gates none: form them again."""
     steps = h.shape[1]
     s = validate.check(x, w_ih, w_hh, bias, peephole, h0, c0, lengths, steps, reverse, cell)
     _check_gradients(s, grad_h, grad_h_n, grad_c_n, h, gates, c)
-    recompute = gates.numel() == 0
-    made = chosen_plan(s, peephole is not None, cell, True, recompute, backend)
+    made = chosen_plan(s, peephole is not None, cell, True, gates is None, backend)
     h, c = h.contiguous(), c.contiguous()
     with autocast.off(s.device.type):
         r = _recurrence(s, reverse, cell, w_hh, bias, peephole, h0, c0, lengths)
-        if recompute:
+        if gates is None:
             gates_x = products.input_share(x, w_ih, s)
             gates = products.recomputed_gates(_dense(gates_x), bool(w_ih), h, c, r)
             d_gates = gates  # ours, so the gradient takes its place
@@ -159,7 +165,7 @@ def _check_gradients(
     grad_h_n: Tensor | None,
     grad_c_n: Tensor | None,
     h: Tensor,
-    gates: Tensor,
+    gates: Tensor | None,
     c: Tensor,
 ) -> None:
     frames, state = (s.N, s.T, s.B, s.H), (s.N, s.B, s.H)
@@ -169,7 +175,7 @@ def _check_gradients(
         "grad_c_n": (grad_c_n, state, s.compute),
         "h": (h, frames, s.dtype),
         "c": (c, frames, s.compute),
-        "gates": (gates if gates.numel() else None, (s.N, s.T, s.B, 4 * s.H), s.dtype),
+        "gates": (gates, (s.N, s.T, s.B, 4 * s.H), s.dtype),
     }
     for name, (tensor, shape, dtype) in expected.items():
         if tensor is not None and (tuple(tensor.shape) != shape or tensor.dtype != dtype):
@@ -180,7 +186,7 @@ def _check_gradients(
 
 
 # Op name -> its implementation, for tools that look inside an op.
-IMPLEMENTATIONS: dict[str, Callable[..., Any]] = {"lstm": _lstm, "lstm_backward": _lstm_backward}
+IMPLEMENTATIONS: dict[str, Callable[..., Any]] = {"lstm": _lstm, "lstm_backward": backward_pass}
 
 for _name, _implementation in IMPLEMENTATIONS.items():
     LIBRARY.impl(_name, _implementation, "CompositeExplicitAutograd")

@@ -14,7 +14,7 @@ LIBRARY.define(
 )
 LIBRARY.define(
     "lstm_backward(Tensor? grad_h, Tensor? grad_h_n, Tensor? grad_c_n, Tensor? x, Tensor[] w_ih, Tensor[] w_hh,"
-    " Tensor? bias, Tensor? peephole, Tensor? h0, Tensor? c0, Tensor? lengths, Tensor h, Tensor gates, Tensor c,"
+    " Tensor? bias, Tensor? peephole, Tensor? h0, Tensor? c0, Tensor? lengths, Tensor h, Tensor? gates, Tensor c,"
     " bool[] reverse, str cell, str backend, bool[] needs) -> Tensor[]"
 )
 
