@@ -95,8 +95,9 @@ def count_launches() -> Iterator[Launches]:
 
     Example:
         >>> with lstmrep.count_launches() as launches:
-        ...     model(x)
-        >>> launches.total
+        ...     output, _ = model(x)
+        >>> dict(launches.own)
+        {'cpu_forward': 1}
     """
     counts = Launches()
     have_native = not native.reason()

@@ -14,6 +14,7 @@ BYTES = {"float64": 8, "float32": 4, "bfloat16": 2, "float16": 2}
 # Multiply-adds of a step that pay for one more thread at the barrier after it. Measured on 2 cores: two threads lose
 # below about 32k and gain a quarter at 64k.
 CPU_WORK_PER_THREAD = 1 << 15
+MAX_CUDA_ELEMENTS = 1 << 31
 MAX_CUDA_RECURRENCES = 64  # the reverse flags travel as the bits of one 64-bit kernel argument
 
 
@@ -170,6 +171,8 @@ def _refuse_cuda(p: Problem, m: Machine) -> str:
         return m.cuda
     if p.recurrences > MAX_CUDA_RECURRENCES:
         return f"N = {p.recurrences} recurrences exceed {MAX_CUDA_RECURRENCES}"
+    if p.recurrences * p.batch * p.hidden_size >= MAX_CUDA_ELEMENTS:
+        return f"N*B*H = {p.recurrences * p.batch * p.hidden_size} does not fit the kernel's 32-bit index"
     return ""
 
 

@@ -26,6 +26,7 @@ BARE = Machine(native="the compiled module is missing", cuda="the compiled modul
         (Problem(8, device="cuda"), GPU, "cuda", []),
         (Problem(8, device="cuda", dtype="float64"), GPU, "reference", ["cuda", "cpu"]),
         (Problem(8, device="cuda", recurrences=65), GPU, "reference", ["cuda", "cpu"]),
+        (Problem(1 << 16, batch=1 << 15, device="cuda"), GPU, "reference", ["cuda", "cpu"]),
         (Problem(8, device="cuda"), Machine(cuda="no driver"), "reference", ["cuda", "cpu"]),
         (Problem(8), BARE, "reference", ["cuda", "cpu"]),
         (Problem(8, device="mps"), Machine(), "reference", ["cuda", "cpu"]),

@@ -1,0 +1,64 @@
+"""README and docs: their Python runs, the files and links they name exist."""
+
+import re
+import warnings
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+
+
+def _id(path: Path) -> str:
+    return str(path.relative_to(ROOT))
+
+
+@pytest.mark.parametrize("page", PAGES, ids=_id)
+def test_python_blocks_run(page, capsys):
+    scope: dict = {}
+    for block in re.findall(r"```python\n(.*?)```", page.read_text(), re.DOTALL):
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            exec(compile(block, str(page), "exec"), scope)
+    if page.name == "README.md":
+        assert "backend   cpu" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("page", PAGES, ids=_id)
+def test_links_and_quoted_paths_exist(page):
+    text = page.read_text()
+    for target in re.findall(r"\]\((?!https?:)([^)#]+)", text):
+        assert (page.parent / target).exists(), target
+    for path in re.findall(r"`((?:lstmrep|csrc|tests|docs|benchmarks|triton_kernels)/[\w./-]+)`", text):
+        assert (ROOT / path).exists(), path
+
+
+def test_readme_has_the_two_commands_that_ci_runs():
+    lines = (ROOT / "README.md").read_text().splitlines()
+    assert [line for line in lines if line.startswith("pip install")] == [
+        "pip install . && python -m lstmrep info",
+        'pip install ".[test,files]" && pytest',
+    ]
+    assert (ROOT / ".ci" / "run").read_text().count("README.md") == 2
+
+
+def test_docstring_examples_run():
+    """The example of every public docstring that has one."""
+    import doctest
+
+    import torch
+
+    import lstmrep
+    import lstmrep.nn.init
+    import lstmrep.nn.lstm
+
+    names = {"torch": torch, "lstmrep": lstmrep, "model": lstmrep.LSTM(2, 3), "x": torch.randn(2, 1, 2)}
+    ran = 0
+    for module in (lstmrep.nn.lstm, lstmrep.nn.init, lstmrep.launches):
+        finder, runner = doctest.DocTestFinder(), doctest.DocTestRunner(optionflags=doctest.ELLIPSIS)
+        for test in finder.find(module, extraglobs=names):
+            runner.run(test)
+            ran += len(test.examples)
+        assert runner.failures == 0
+    assert ran >= 6
