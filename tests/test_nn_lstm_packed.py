@@ -75,10 +75,11 @@ class _Alone(lstmrep.LSTM):
 @pytest.mark.parametrize("cell", ["tanh", "relu"])
 @pytest.mark.parametrize("arguments", ARGUMENTS[:6], ids=_name)
 def test_peephole_packed_is_each_sequence_alone(arguments, cell):
-    together = lstmrep.LSTM(I, H, peephole=True, cell=cell, **arguments)
+    # Larger than above: on few numbers the reference's largest error is a matter of luck.
+    together = lstmrep.LSTM(I, 2 * H, peephole=True, cell=cell, **arguments)
     alone = copy.deepcopy(together)
     alone.__class__ = _Alone
-    x, hx = _packed(UNSORTED), draw_state(together, len(UNSORTED))
+    x, hx = _packed(UNSORTED * 2), draw_state(together, len(UNSORTED) * 2)
     got = assert_pair(together, alone, x, hx)
     assert any(name.startswith("d_weight_po") for name in got)
     assert_within(run(alone, x, hx), module_budget(together, alone, x, hx))

@@ -194,7 +194,7 @@ struct Backward {
         for (int64_t item = share.begin; item < share.end; ++item) {
           step(item / panels, item % panels * 4 * kL, item, t, products);
         }
-        team_barrier();
+        share.wait();
       }
       for (int64_t item = share.begin; item < share.end; ++item) {
         finish_state(item / panels, item % panels * 4 * kL, item, products);

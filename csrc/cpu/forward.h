@@ -132,12 +132,12 @@ struct Forward {
       for (int64_t item = share.begin; item < share.end; ++item) {
         prepare(item / panels, item % panels * kL, item);
       }
-      team_barrier();
+      share.wait();
       for (int64_t t = 0; t < p.t; ++t) {
         for (int64_t item = share.begin; item < share.end; ++item) {
           step(item / panels, item % panels * kL, item, t, products);
         }
-        team_barrier();
+        share.wait();
       }
       for (int64_t item = share.begin; item < share.end; ++item) {
         finish(item / panels, item % panels * kL);

@@ -250,7 +250,10 @@ class LSTM(nn.Module):
         w_ih = [getattr(self, f"weight_ih{s}") for s in suffixes]
         w_hh = [getattr(self, f"weight_hh{s}") for s in suffixes]
         if self.proj_size:
-            return projected_lstm(x, w_ih, w_hh, [getattr(self, f"weight_hr{s}") for s in suffixes], **common)
+            w_hr = [getattr(self, f"weight_hr{s}") for s in suffixes]
+            # Library products of strided rows round differently; a view must give a copy's bits.
+            common["h0"] = None if h0 is None else h0.contiguous()
+            return projected_lstm(x.contiguous(), w_ih, w_hh, w_hr, **common)
         return lstm(x, w_ih, w_hh, **common)
 
     def _layer_bias(self, suffixes: tuple[str, ...]) -> Tensor | None:
