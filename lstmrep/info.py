@@ -31,9 +31,9 @@ def _native_lines() -> list[str]:
     m = native.module()
     threads = "OpenMP" if m.has_openmp() else "no OpenMP: one thread"
     cuda = (
-        f"CUDA kernels: nvcc {m.nvcc_version()} for {', '.join(m.cuda_archs())}"
+        f"built: nvcc {m.nvcc_version()} for {', '.join(m.cuda_archs())}"
         if m.cuda_built()
-        else "CUDA kernels: not built (no nvcc was found, or LSTMREP_CUDA=0)"
+        else "not built (no nvcc was found, or LSTMREP_CUDA=0)"
     )
     return [
         f"native    {m.__file__}, {m.compiler()}, {threads}",
