@@ -7,11 +7,11 @@ import copy
 
 import torch
 from torch import Tensor, nn
-from torch.nn.utils.rnn import PackedSequence
+from torch.nn.utils.rnn import PackedSequence, pack_sequence, unpack_sequence
 
 import lstmrep
 from lstmrep.testing import assert_within, budget
-from lstmrep.testing.tolerance import Budget
+from lstmrep.testing.tolerance import ORDERS, Budget
 
 FLOATS = [torch.float32, torch.float64]
 
@@ -59,13 +59,14 @@ def run(
         module: any LSTM; numbers are cast to its dtype.
         input: of any precision.
         hx: start state, or none.
-        order: 0 runs the module as it is; another number runs a copy with hidden units and input features shuffled
-            and puts the results back, so that only the order of sums differs.
+        order: 0 runs the module as it is; another number runs a copy with hidden units, input features and the rows
+            of a padded batch shuffled and puts the results back, so that only the order of sums differs.
         gradients: also run backward.
 
     The loss weighs every output by a number of its own, a multiple of 1/8, which is the same in every precision.
     """
-    shuffle = _Shuffle(module, order)
+    rows = input.shape[0 if module.batch_first else 1] if isinstance(input, Tensor) and input.dim() == 3 else 0
+    shuffle = _Shuffle(module, rows, order)
     module = shuffle.module(module)
     dtype = next(module.parameters()).dtype
     packed = isinstance(input, PackedSequence)
@@ -87,6 +88,23 @@ def run(
     return {name: t.detach() for name, t in results.items()}
 
 
+class Alone(lstmrep.LSTM):
+    """Runs every sequence of a PackedSequence by itself and unbatched."""
+
+    def forward(self, input, hx=None):
+        states = [None if hx is None else (hx[0][:, b], hx[1][:, b]) for b in range(int(input.batch_sizes[0]))]
+        made = [super(Alone, self).forward(x, s) for x, s in zip(unpack_sequence(input), states, strict=True)]
+        output = pack_sequence([output for output, _ in made], enforce_sorted=input.sorted_indices is None)
+        return output, tuple(torch.stack([state[k] for _, state in made], dim=1) for k in (0, 1))
+
+
+def alone(module: lstmrep.LSTM) -> Alone:
+    """A copy of the module that runs sequences one by one."""
+    made = copy.deepcopy(module)
+    made.__class__ = Alone
+    return made
+
+
 def module_budget(
     ours: lstmrep.LSTM,
     truth: nn.Module | None,
@@ -97,29 +115,36 @@ def module_budget(
 ) -> Budget:
     """The budget of all results of ``ours`` at its precision.
 
+    What is allowed comes from the reference backend alone, its low precision against its own float64: were it held
+    against ``truth``, a mistake in the module would be in the reference's run too and would allow itself.
+
     Args:
-        ours: the module under test. Its copy on the reference backend shows what error its precision costs.
-        truth: runs in float64; default: the reference backend. Where it is an lstmrep.LSTM too, another way to the
-            same results, it is on the reference backend, and its sums count among the orders of sums.
+        ours: the module under test; its copy on the reference backend shows what error its precision costs.
+        truth: runs in float64; default: the reference backend.
         input, hx: numbers that the precision of ``ours`` can hold.
         gradients: of the gradients too.
     """
+    dtype = next(ours.parameters()).dtype
 
-    another = isinstance(truth, lstmrep.LSTM)
-
-    def once(dtype: torch.dtype, order: int) -> dict[str, Tensor]:
-        module = reference(truth if another and order % 2 else ours, dtype)
-        if truth is not None and dtype == torch.float64:
-            module = reference(truth, dtype) if another else copy.deepcopy(truth).to(dtype)
-        return run(module, input, hx, order=order, gradients=gradients)
+    def own_error(module: lstmrep.LSTM, first: int) -> Budget:
+        return budget(
+            lambda d, order: run(reference(module, d), input, hx, order=first + order, gradients=gradients), dtype
+        )
 
     # Many small operations: a second thread only waits, by a factor of 15 where the other core is busy.
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        return budget(once, next(ours.parameters()).dtype)
+        shown = [own_error(ours, 0), own_error(ours, ORDERS)]
+        if isinstance(input, PackedSequence):
+            # A packed batch has one order of rows; run one by one, they are summed in another.
+            shown.append(own_error(alone(ours), 2 * ORDERS))
+        exact = shown[0].truth
+        if truth is not None:
+            exact = run(copy.deepcopy(truth).double(), input, hx, gradients=gradients)
     finally:
         torch.set_num_threads(threads)
+    return Budget(exact, {name: max(s.allowed[name] for s in shown) for name in exact})
 
 
 def assert_pair(
@@ -137,9 +162,9 @@ def assert_pair(
 
 
 class _Shuffle:
-    """Permutations of hidden units, projected outputs and input features, applied along named tensors' dimensions."""
+    """Permutations of hidden units, projected outputs, input features and rows, along named tensors' dimensions."""
 
-    def __init__(self, module: nn.Module, order: int) -> None:
+    def __init__(self, module: nn.Module, rows: int, order: int) -> None:
         self.identity = order == 0
         g = torch.Generator().manual_seed(order)
         out = module.proj_size or module.hidden_size
@@ -148,6 +173,8 @@ class _Shuffle:
         # P stands for the output's units, which are the hidden ones unless they are projected.
         self.orders["P"] = torch.randperm(out, generator=g) if module.proj_size else self.orders["H"]
         self.orders["G"] = torch.cat([self.orders["H"] + k * module.hidden_size for k in range(4)])
+        self.rows = torch.randperm(rows, generator=g)
+        self.batch_first = module.batch_first
         self.orders["D"] = torch.cat([self.orders["P"] + k * out for k in range(1 + module.bidirectional)])
 
     @staticmethod
@@ -168,6 +195,9 @@ class _Shuffle:
         for place, letter in enumerate(dims):
             indices = self.orders[letter]
             t = t.index_select(t.dim() - len(dims) + place, indices.argsort() if back else indices)
+        if len(self.rows) and name in ("input", "output", "h_0", "c_0", "h_n", "c_n"):
+            dim = 0 if self.batch_first and name in ("input", "output") else 1
+            t = t.index_select(dim, self.rows.argsort() if back else self.rows)
         return t
 
     def undo(self, name: str, t: Tensor) -> Tensor:

@@ -5,7 +5,7 @@ import re
 
 import pytest
 import torch
-from module_runs import draw_state, run
+from module_runs import FLOATS, draw_state, run
 from torch import Tensor
 from torch.nn.utils.rnn import pack_sequence
 
@@ -106,9 +106,9 @@ def test_nothing_is_left_after_an_error():
 
 def _strided(t: Tensor) -> dict[str, Tensor]:
     """The same numbers in other layouts."""
-    wide = torch.full((*t.shape[:-1], 2 * t.shape[-1]), torch.nan)
+    wide = torch.full((*t.shape[:-1], 2 * t.shape[-1]), torch.nan, dtype=t.dtype)
     wide[..., ::2] = t
-    buffer = torch.full((t.numel() + 1,), torch.nan)
+    buffer = torch.full((t.numel() + 1,), torch.nan, dtype=t.dtype)
     buffer[1:] = t.flatten()
     return {
         "transposed": t.transpose(0, 1).contiguous().transpose(0, 1),
@@ -120,9 +120,10 @@ def _strided(t: Tensor) -> dict[str, Tensor]:
 
 @pytest.mark.parametrize("layout", list(_strided(X)))
 @pytest.mark.parametrize("arguments", [{}, {"num_layers": 2, "bidirectional": True}, {"proj_size": 3}], ids=str)
-def test_strides_do_not_change_a_bit(arguments, layout):
-    module = lstmrep.LSTM(I, H, peephole=True, **arguments)
-    x, hx = torch.randn(T, B, I), tuple(s.float() for s in draw_state(module, B))
+@pytest.mark.parametrize("dtype", FLOATS, ids=str)
+def test_strides_do_not_change_a_bit(dtype, arguments, layout):
+    module = lstmrep.LSTM(I, H, peephole=True, dtype=dtype, **arguments)
+    x, hx = torch.randn(T, B, I, dtype=dtype), tuple(s.to(dtype) for s in draw_state(module, B))
     other, states = _strided(x)[layout], tuple(_strided(s)[layout] for s in hx)
     dense, odd = _outputs(module, x, hx), _outputs(module, other, states)
     assert_same_bits(odd, dense)

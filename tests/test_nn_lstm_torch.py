@@ -4,6 +4,7 @@ import copy
 import inspect
 import math
 import warnings
+from dataclasses import replace
 
 import pytest
 import torch
@@ -216,12 +217,12 @@ class TestDropout:
 
         x = _input(arguments)
 
-        def seeded(module: nn.Module) -> dict[str, torch.Tensor]:
-            torch.manual_seed(11)
+        def seeded(module: nn.Module, seed: int = 11) -> dict[str, torch.Tensor]:
+            torch.manual_seed(seed)
             return run(module, x)
 
-        # No shuffled orders here: they would shuffle the units under a mask that stays.
-        limits = budget(
-            lambda dtype, order: seeded(theirs.double() if dtype == torch.float64 else reference(ours, dtype)), dtype
-        )
+        # Shuffled orders would shuffle the units under a mask that stays; other masks show the reference's error too.
+        shown = [budget(lambda d, order, k=k: seeded(reference(ours, d), 11 + k), dtype) for k in range(4)]
+        limits = replace(shown[0], truth=seeded(theirs.double()))
+        limits.allowed.update({name: max(s.allowed[name] for s in shown) for name in limits.truth})
         assert_within(seeded(ours), limits)

@@ -194,16 +194,14 @@ class LSTM(nn.Module):
     def forward(self, input: Tensor | PackedSequence, hx: State | None = None) -> tuple[Tensor | PackedSequence, State]:
         """Run the sequence. See the class for shapes."""
         if isinstance(input, PackedSequence):
+            self._check_input(input.data)
             x, lengths = packed.pad(input)
-            self._check_input(x)
-            hx = packed.sort_state(self._checked_state(hx, x.shape[1]), input)
-            out, state = self._run(x, hx, lengths)
+            state = self._checked_state(hx, x.shape[1])
+            out, state = self._run(x, packed.sort_state(state, input), lengths)
             return packed.pack(out, input), packed.unsort_state(state, input)
         self._check_input(input)
         if input.dim() == 2:
-            if hx is not None:
-                hx = self._unsqueezed_state(_pair(hx))
-            out, (h_n, c_n) = self._run(input.unsqueeze(1), self._checked_state(hx, 1), None)
+            out, (h_n, c_n) = self._run(input.unsqueeze(1), self._checked_state(hx, None), None)
             return out.squeeze(1), (h_n.squeeze(1), c_n.squeeze(1))
         x = input.transpose(0, 1) if self.batch_first else input
         out, state = self._run(x, self._checked_state(hx, x.shape[1]), None)
@@ -296,28 +294,23 @@ class LSTM(nn.Module):
                 f"pass input.to('{weight.device}')."
             )
 
-    def _unsqueezed_state(self, hx: State) -> State:
-        for name, s in zip(("h_0", "c_0"), hx, strict=True):
-            if s.dim() != 2:
-                raise ValueError(
-                    f"lstmrep.LSTM: argument '{name}' has shape {tuple(s.shape)}, expected [L*D, H] for an unbatched "
-                    "input; remove its batch dimension."
-                )
-        return hx[0].unsqueeze(1), hx[1].unsqueeze(1)
-
-    def _checked_state(self, hx: State | None, batch: int) -> State | None:
+    def _checked_state(self, hx: State | None, batch: int | None) -> State | None:
+        """The start states ``[L*D, B, *]``; ``batch`` is none for an unbatched input, whose states have no B."""
         if hx is None:
             return None
-        hx = _pair(hx)
+        if not isinstance(hx, (tuple, list)) or len(hx) != 2:
+            raise TypeError(
+                f"lstmrep.LSTM: argument 'hx' is a {type(hx).__name__}, expected a pair of tensors; pass (h_0, c_0)."
+            )
         rows = self.num_layers * self.num_directions
-        out = self.proj_size or self.hidden_size
-        for name, s, size in (("h_0", hx[0], out), ("c_0", hx[1], self.hidden_size)):
-            if tuple(s.shape) != (rows, batch, size):
+        middle, legend = ((), "[L*D, size]") if batch is None else ((batch,), "[L*D, B, size]")
+        for name, s, size in (("h_0", hx[0], self.proj_size or self.hidden_size), ("c_0", hx[1], self.hidden_size)):
+            if tuple(s.shape) != (rows, *middle, size):
                 raise ValueError(
-                    f"lstmrep.LSTM: argument '{name}' has shape {tuple(s.shape)}, expected [L*D, B, size] = "
-                    f"{(rows, batch, size)}; states keep this order under batch_first too."
+                    f"lstmrep.LSTM: argument '{name}' has shape {tuple(s.shape)}, expected {legend} = "
+                    f"{(rows, *middle, size)}; states keep this order under batch_first too."
                 )
-        return hx
+        return (hx[0].unsqueeze(1), hx[1].unsqueeze(1)) if batch is None else hx
 
     def extra_repr(self) -> str:
         """Arguments that differ from their defaults."""
