@@ -4,6 +4,8 @@ Numbers are drawn in float64 and representable in the precision under test, so e
 """
 
 import copy
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
@@ -88,6 +90,17 @@ def run(
     return {name: t.detach() for name, t in results.items()}
 
 
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """For the reference's many small operations: a second thread only waits, up to 15 times as long on a busy machine."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+
+
 class Alone(lstmrep.LSTM):
     """Runs every sequence of a PackedSequence by itself and unbatched."""
 
@@ -131,10 +144,7 @@ def module_budget(
             lambda d, order: run(reference(module, d), input, hx, order=first + order, gradients=gradients), dtype
         )
 
-    # Many small operations: a second thread only waits, by a factor of 15 where the other core is busy.
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
+    with one_thread():
         shown = [own_error(ours, 0), own_error(ours, ORDERS)]
         if isinstance(input, PackedSequence):
             # A packed batch has one order of rows; run one by one, they are summed in another.
@@ -142,8 +152,6 @@ def module_budget(
         exact = shown[0].truth
         if truth is not None:
             exact = run(copy.deepcopy(truth).double(), input, hx, gradients=gradients)
-    finally:
-        torch.set_num_threads(threads)
     return Budget(exact, {name: max(s.allowed[name] for s in shown) for name in exact})
 
 

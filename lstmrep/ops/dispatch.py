@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.nn import Parameter
 
 from lstmrep.ops.registration import forward_pass
+from lstmrep.ops.schema import Inputs
 
 _PLAIN = (Tensor, Parameter)
 _modes = torch._C._len_torch_dispatch_stack
@@ -20,22 +21,14 @@ _profiling = torch._C._autograd._profiler_enabled
 _tracing = torch._C._get_tracing_state
 
 
-def forward_below_autograd(*arguments: Any) -> tuple[Tensor, Tensor, Tensor, Tensor | None, Tensor | None]:
+def forward_below_autograd(i: Inputs, *static: Any) -> tuple[Tensor, Tensor, Tensor, Tensor | None, Tensor | None]:
     """``lstmrep::lstm`` without recording a derivative: h, h_n, c_n, and gates and c (none or empty: not saved)."""
-    if not (_modes() or _profiling() or _tracing()) and _plain(arguments):
-        with torch._C._AutoDispatchBelowAutograd():
-            return forward_pass(*arguments)
     with torch._C._AutoDispatchBelowAutograd():
-        h, h_n, c_n, gates, c = torch.ops.lstmrep.lstm.default(*arguments)
+        if not (_modes() or _profiling() or _tracing()) and all(map(_plain, i.flat())):
+            return forward_pass(i, *static)
+        h, h_n, c_n, gates, c = torch.ops.lstmrep.lstm.default(*i, *static)
     return h, h_n, c_n, gates, c
 
 
-def _plain(arguments: tuple[Any, ...]) -> bool:
-    """No tensor subclass and no meta tensor among the arguments and the lists in them."""
-    for a in arguments:
-        if isinstance(a, Tensor):
-            if type(a) not in _PLAIN or a.is_meta:
-                return False
-        elif isinstance(a, list) and a and isinstance(a[0], Tensor) and not _plain(tuple(a)):
-            return False
-    return True
+def _plain(t: Tensor | None) -> bool:
+    return t is None or (type(t) in _PLAIN and not t.is_meta)

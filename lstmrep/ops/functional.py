@@ -13,6 +13,7 @@ from lstmrep import env
 from lstmrep.ops import autocast, autograd
 from lstmrep.ops.dispatch import forward_below_autograd
 from lstmrep.ops.functorch import LSTMTransform
+from lstmrep.ops.schema import Inputs
 from lstmrep.ops.validate import COMPUTE_DTYPE
 
 
@@ -98,32 +99,27 @@ def lstm(
             )
         steps = x.shape[-3]
 
+    i = Inputs(x, w_ih, w_hh, bias, peephole, h0, c0, lengths)
+
     if torch.compiler.is_compiling():
-        save = _save(_any_requires_grad(x, bias, peephole, h0, c0, *w_ih, *w_hh), recompute)
-        h, h_n, c_n, _, _ = torch.ops.lstmrep.lstm(
-            x, w_ih, w_hh, bias, peephole, h0, c0, lengths, steps, reverse, cell, backend, save
-        )
+        save = _save(_any_requires_grad(i), recompute)
+        h, h_n, c_n, _, _ = torch.ops.lstmrep.lstm(*i, steps, reverse, cell, backend, save)
         return h, h_n, c_n
     if backend == "auto":
         backend = env.backend()
     transforming = torch._C._are_functorch_transforms_active()
     if backend == "reference" and transforming:
-        return autograd.reference_outputs(x, w_ih, w_hh, bias, peephole, h0, c0, lengths, steps, reverse, cell)
+        return autograd.reference_outputs(i, steps, reverse, cell)
     if forward_ad._current_level >= 0:
-        _refuse_tangents(x, bias, peephole, h0, c0, *w_ih, *w_hh)
+        _refuse_tangents(i)
     if transforming:
-        static = (steps, reverse, cell, backend, _save(True, recompute), len(w_ih))
-        out = LSTMTransform.apply(x, bias, peephole, h0, c0, lengths, static, *w_ih, *w_hh)
+        out = LSTMTransform.apply((len(w_ih), steps, reverse, cell, backend, _save(True, recompute)), *i.flat())
         return out[0], out[1], out[2]
-    if _any_requires_grad(x, bias, peephole, h0, c0, *w_ih, *w_hh):
-        static = (steps, reverse, cell, backend, _save(True, recompute), len(w_ih))
-        made: tuple[Tensor, Tensor, Tensor] = autograd.LSTMFunction.apply(
-            x, bias, peephole, h0, c0, lengths, static, *w_ih, *w_hh
-        )
+    if _any_requires_grad(i):
+        static = (len(w_ih), steps, reverse, cell, backend, _save(True, recompute))
+        made: tuple[Tensor, Tensor, Tensor] = autograd.LSTMFunction.apply(static, *i.flat())
         return made
-    h, h_n, c_n, _, _ = forward_below_autograd(
-        x, w_ih, w_hh, bias, peephole, h0, c0, lengths, steps, reverse, cell, backend, "nothing"
-    )
+    h, h_n, c_n, _, _ = forward_below_autograd(i, steps, reverse, cell, backend, "nothing")
     return h, h_n, c_n
 
 
@@ -135,11 +131,11 @@ def _save(training: bool, recompute: bool) -> str:
     return ("states" if recompute else "all") if training else "nothing"
 
 
-def _any_requires_grad(*tensors: Tensor | None) -> bool:
-    return torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in tensors)
+def _any_requires_grad(i: Inputs) -> bool:
+    return torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in i.flat())
 
 
-def _refuse_tangents(*tensors: Tensor | None) -> None:
-    for t in tensors:
+def _refuse_tangents(i: Inputs) -> None:
+    for t in i.flat():
         if t is not None and forward_ad.unpack_dual(t).tangent is not None:
             raise autograd.forward_mode_error()

@@ -12,80 +12,66 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lstmrep.ops.autograd import Saved, asked_gradients, forward_mode_error, spread
+from lstmrep.ops.autograd import asked, forward_mode_error, in_flat_order, place
+from lstmrep.ops.schema import SINGLE, Inputs
+
+_SAVED = 6  # grad_h, grad_h_n, grad_c_n, h, gates, c
 
 
 class LSTMTransform(torch.autograd.Function):
     """Like ``LSTMFunction``, in the form that functorch asks for.
 
-    ``apply(x, bias, peephole, h0, c0, lengths, static, *w_ih, *w_hh)`` -> h, h_n, c_n, gates, c.
+    ``apply(static, *inputs.flat())`` -> h, h_n, c_n, gates, c.
     """
 
     @staticmethod
-    def forward(*args: Any) -> tuple[Tensor, ...]:  # type: ignore[override]
-        x, bias, peephole, h0, c0, lengths, static, *weights = args
-        steps, reverse, cell, backend, save, n_ih = static
-        w_ih, w_hh = weights[:n_ih], weights[n_ih:]
-        out: tuple[Tensor, ...] = torch.ops.lstmrep.lstm.default(
-            x, w_ih, w_hh, bias, peephole, h0, c0, lengths, steps, reverse, cell, backend, save
-        )
+    def forward(static: Any, *flat: Any) -> tuple[Tensor, ...]:  # type: ignore[override]
+        n_ih, *rest = static
+        out: tuple[Tensor, ...] = torch.ops.lstmrep.lstm.default(*Inputs.from_flat(flat, n_ih), *rest)
         return out
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
-        x, bias, peephole, h0, c0, lengths, static, *weights = inputs
+        static, *flat = inputs
         h, _, _, gates, c = output
-        save, n_ih = static[-2:]
         ctx.mark_non_differentiable(gates, c)
         ctx.set_materialize_grads(False)
         ctx.static = static
-        ctx.packed = Saved(n_ih)
-        kept = gates if save == "all" else None
-        ctx.save_for_backward(x, bias, peephole, h0, c0, lengths, h, kept, c, *weights)
+        ctx.save_for_backward(h, gates if static[-1] == "all" else None, c, *flat)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor | None) -> tuple[Any, ...]:  # type: ignore[override]
-        _, reverse, cell, backend, _, n_ih = ctx.static
-        x, w_ih, w_hh, bias, peephole, h0, c0, lengths, h, gates, c = ctx.packed.unpack(ctx.saved_tensors)
-        needs = asked_gradients(ctx.needs_input_grad, n_ih)
-        static = (reverse, cell, backend, needs, n_ih)
-        flat = LSTMTransformBackward.apply(
-            *grads[:3], x, bias, peephole, h0, c0, lengths, h, gates, c, static, *w_ih, *w_hh
-        )
-        placed = spread(list(flat), needs, n_ih, len(w_hh))
-        return placed[0], *placed[-4:], None, None, *placed[1:-4]
+        n_ih, _, reverse, cell, backend, _ = ctx.static
+        needs = asked(ctx.needs_input_grad, n_ih)
+        static = (n_ih, reverse, cell, backend, needs)
+        h, gates, c, *flat = ctx.saved_tensors
+        made = LSTMTransformBackward.apply(static, *grads[:3], h, gates, c, *flat)
+        return None, *in_flat_order(place(list(made), needs, Inputs.from_flat(tuple(flat), n_ih)))
 
     @staticmethod
     def jvp(ctx: Any, *tangents: Any) -> Any:
         raise forward_mode_error()
 
     @staticmethod
-    def vmap(info: Any, in_dims: tuple[int | None, ...], *args: Any) -> tuple[Any, Any]:
+    def vmap(info: Any, in_dims: tuple[int | None, ...], static: Any, *flat: Any) -> tuple[Any, Any]:
+        n_ih, steps, reverse, *rest = static
         size = info.batch_size
-        tensors, static, weights = args[:6], args[6], args[7:]
-        steps, reverse, cell, backend, save, n_ih = static
-        n = len(weights) - n_ih
-        x = _fold_x(tensors[0], in_dims[0], size, n, bool(n_ih))
-        others = [_fold(t, d, size) for t, d in zip(tensors[1:], in_dims[1:6], strict=True)]
-        w_ih = _fold_list(weights[:n_ih], in_dims[7 : 7 + n_ih], size)
-        w_hh = _fold_list(weights[n_ih:], in_dims[7 + n_ih :], size)
-        many = (steps, list(reverse) * size, cell, backend, save, len(w_ih))
-        out = LSTMTransform.apply(x, *others, many, *w_ih, *w_hh)
+        many = _fold_inputs(flat, in_dims[1:], size, n_ih)
+        out = LSTMTransform.apply((len(many.w_ih), steps, list(reverse) * size, *rest), *many.flat())
         return tuple(_unfold(t, size) for t in out), (0,) * len(out)
 
 
 class LSTMTransformBackward(torch.autograd.Function):
-    """The backward op with a vmap rule. ``apply(grad_h, grad_h_n, grad_c_n, x, bias, peephole, h0, c0, lengths, h,
-    gates, c, static, *w_ih, *w_hh)`` -> the gradients asked for. Its own derivative raises."""
+    """The backward op with a vmap rule. Its own derivative raises.
+
+    ``apply(static, grad_h, grad_h_n, grad_c_n, h, gates, c, *inputs.flat())`` -> the gradients asked for.
+    """
 
     @staticmethod
-    def forward(*args: Any) -> tuple[Tensor, ...]:  # type: ignore[override]
-        grad_h, grad_h_n, grad_c_n, x, bias, peephole, h0, c0, lengths, h, gates, c, static, *weights = args
-        reverse, cell, backend, needs, n_ih = static
-        grads = (grad_h, grad_h_n, grad_c_n)
-        inputs = (x, weights[:n_ih], weights[n_ih:], bias, peephole, h0, c0, lengths)
-        op = torch.ops.lstmrep.lstm_backward.default
-        return tuple(op(*grads, *inputs, h, gates, c, reverse, cell, backend, needs))
+    def forward(static: Any, *tensors: Any) -> tuple[Tensor, ...]:  # type: ignore[override]
+        n_ih, *rest = static
+        i = Inputs.from_flat(tensors[_SAVED:], n_ih)
+        return tuple(torch.ops.lstmrep.lstm_backward.default(*tensors[:3], *i, *tensors[3:_SAVED], *rest))
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
@@ -99,28 +85,25 @@ class LSTMTransformBackward(torch.autograd.Function):
         )
 
     @staticmethod
-    def vmap(info: Any, in_dims: tuple[int | None, ...], *args: Any) -> tuple[Any, Any]:
+    def vmap(info: Any, in_dims: tuple[int | None, ...], static: Any, *tensors: Any) -> tuple[Any, Any]:
+        n_ih, reverse, cell, backend, needs = static
         size = info.batch_size
-        tensors, static, weights = args[:12], args[12], args[13:]
-        reverse, cell, backend, needs, n_ih = static
-        n = len(weights) - n_ih
-        folded = [_fold(t, d, size) for t, d in zip(tensors, in_dims[:12], strict=True)]
-        folded[3] = _fold_x(tensors[3], in_dims[3], size, n, bool(n_ih))
-        w_ih = _fold_list(weights[:n_ih], in_dims[13 : 13 + n_ih], size)
-        w_hh = _fold_list(weights[n_ih:], in_dims[13 + n_ih :], size)
-        many = (list(reverse) * size, cell, backend, needs, len(w_ih))
-        flat = LSTMTransformBackward.apply(*folded, many, *w_ih, *w_hh)
-        placed = spread(list(flat), needs, len(w_ih), len(w_hh))
-        d_x, lists, rest = placed[0], placed[1:-4], placed[-4:]
+        dims = in_dims[1:]
+        saved = [_fold(t, d, size) for t, d in zip(tensors[:_SAVED], dims[:_SAVED], strict=True)]
+        many = _fold_inputs(tensors[_SAVED:], dims[_SAVED:], size, n_ih)
+        folded = (len(many.w_ih), list(reverse) * size, cell, backend, needs)
+        made = LSTMTransformBackward.apply(folded, *saved, *many.flat())
+        x, w_ih, w_hh, *rest = place(list(made), needs, many)
         out: list[Tensor] = []
-        if d_x is not None:
-            d_x = _unfold(d_x, size)  # [V, N, T, B, I]
-            shared = tensors[3].dim() - (in_dims[3] is not None) == 3
+        if needs[0]:
+            d_x = _unfold(x[0], size)  # [V, N, T, B, I]
+            shared = tensors[_SAVED].dim() - (dims[_SAVED] is not None) == 3
             out.append(d_x.sum(1) if shared else d_x)
-        for group, count in ((lists[: len(w_ih)], n_ih), (lists[len(w_ih) :], n)):
-            if group and group[0] is not None:
-                out += [torch.stack([g for g in group[k::count] if g is not None]) for k in range(count)]
-        out += [_unfold(g, size) for g in rest if g is not None]
+        for group, need in ((w_ih, needs[1]), (w_hh, needs[2])):
+            if need:
+                n = len(group) // size
+                out += [torch.stack(group[k::n]) for k in range(n)]  # type: ignore[arg-type]
+        out += [_unfold(g[0], size) for g in rest if g[0] is not None]
         return tuple(out), (0,) * len(out)
 
 
@@ -134,22 +117,27 @@ def _fold(t: Tensor | None, dim: int | None, size: int) -> Tensor | None:
     return None if t is None else _front(t, dim, size).flatten(0, 1)
 
 
-def _unfold(t: Tensor, size: int) -> Tensor:
+def _unfold(t: Any, size: int) -> Tensor:
     """``[V*N, ...]`` to ``[V, N, ...]``."""
     made: Tensor = t.unflatten(0, (size, -1))
     return made
 
 
-def _fold_x(x: Tensor | None, dim: int | None, size: int, n: int, has_weight: bool) -> Tensor | None:
-    """x to ``[V*N, T, B, I]``; a sample's shared ``[T, B, I]`` is seen by each of its N recurrences."""
-    if x is None:
-        return None
-    front = _front(x, dim, size)  # [V, T, B, I] or [V, N, T, B, I]
-    if has_weight and front.dim() == 4:
-        front = front.unsqueeze(1).expand(-1, n, -1, -1, -1)
-    return front.flatten(0, 1)
+def _fold_inputs(flat: tuple[Any, ...], dims: tuple[int | None, ...], size: int, n_ih: int) -> Inputs:
+    """N recurrences to V*N. A sample's shared x ``[T, B, I]`` is seen by each of its recurrences."""
+    n = len(flat) - SINGLE - n_ih
+    x, *others = flat[:SINGLE]
+    if x is not None:
+        x = _front(x, dims[0], size)  # [V, T, B, I] or [V, N, T, B, I]
+        if n_ih and x.dim() == 4:
+            x = x.unsqueeze(1).expand(-1, n, -1, -1, -1)
+        x = x.flatten(0, 1)
+    folded = [_fold(t, d, size) for t, d in zip(others, dims[1:SINGLE], strict=True)]
+    weights = [_repeat(flat[k], dims[k], size) for k in range(SINGLE, len(flat))]
+    in_sample_order = [w for group in (weights[:n_ih], weights[n_ih:]) for one in zip(*group, strict=True) for w in one]
+    return Inputs.from_flat((x, *folded, *in_sample_order), size * n_ih)
 
 
-def _fold_list(weights: tuple[Tensor, ...], dims: tuple[int | None, ...], size: int) -> list[Tensor]:
-    """N matrices to V*N, sample by sample; one that is not mapped is repeated by reference."""
-    return [w if d is None else w.select(d, v) for v in range(size) for w, d in zip(weights, dims, strict=True)]
+def _repeat(w: Tensor, dim: int | None, size: int) -> list[Tensor]:
+    """A matrix for each sample; one that is not mapped is repeated by reference."""
+    return [w] * size if dim is None else list(w.unbind(dim))

@@ -15,7 +15,7 @@ from lstmrep.backends import TABLE, memory
 from lstmrep.backends.tensors import Backward, Forward, Recurrence, Shape
 from lstmrep.ops import autocast, fake, products, validate
 from lstmrep.ops.plans import chosen_plan
-from lstmrep.ops.schema import BIAS, C0, H0, LIBRARY, PEEPHOLE, W_HH, W_IH, X
+from lstmrep.ops.schema import BIAS, C0, COUNT, H0, LIBRARY, PEEPHOLE, W_HH, W_IH, Inputs, X
 
 
 def _dense(tensor: Tensor | None) -> Tensor | None:
@@ -23,31 +23,19 @@ def _dense(tensor: Tensor | None) -> Tensor | None:
 
 
 def forward_pass(
-    x: Tensor | None,
-    w_ih: list[Tensor],
-    w_hh: list[Tensor],
-    bias: Tensor | None,
-    peephole: Tensor | None,
-    h0: Tensor | None,
-    c0: Tensor | None,
-    lengths: Tensor | None,
-    steps: int,
-    reverse: list[bool],
-    cell: str,
-    backend: str,
-    save: str,
+    i: Inputs, steps: int, reverse: list[bool], cell: str, backend: str, save: str
 ) -> tuple[Tensor, Tensor, Tensor, Tensor | None, Tensor | None]:
     """h, h_n, c_n, and the gates and c where ``save`` asks for them."""
-    s = validate.check(x, w_ih, w_hh, bias, peephole, h0, c0, lengths, steps, reverse, cell)
-    validate.check_lengths(lengths, steps)
-    made = chosen_plan(s, peephole is not None, cell, save != "nothing", save == "states", backend)
+    s = validate.check(i, steps, reverse, cell)
+    validate.check_lengths(i.lengths, steps)
+    made = chosen_plan(s, i.peephole is not None, cell, save != "nothing", save == "states", backend)
     with autocast.off(s.device.type):
-        gates_x = products.input_share(x, w_ih, s)
+        gates_x = products.input_share(i.x, i.w_ih, s)
         frames = (s.N, s.T, s.B)
         gates = None
         if save == "all":
             # The input share is ours when we formed it: the gates take its place.
-            gates = gates_x if w_ih else memory.empty((*frames, 4 * s.H), s.dtype, s.device)
+            gates = gates_x if i.w_ih else memory.empty((*frames, 4 * s.H), s.dtype, s.device)
         a = Forward(
             gates_x=_dense(gates_x),
             h=memory.empty((*frames, s.H), s.dtype, s.device),
@@ -56,59 +44,28 @@ def forward_pass(
             gates=gates,
             c=None if save == "nothing" else memory.empty((*frames, s.H), s.compute, s.device),
         )
-        r = _recurrence(s, reverse, cell, w_hh, bias, peephole, h0, c0, lengths)
+        r = _recurrence(s, i, reverse, cell)
         TABLE[made.backend].forward(made, r, a)
     return a.h, a.h_n, a.c_n, a.gates, a.c
 
 
-def _lstm(*arguments: Any) -> tuple[Tensor, ...]:
-    """The op: an op cannot return none, so what is not saved is an empty tensor."""
-    h, h_n, c_n, gates, c = forward_pass(*arguments)
-    return (
-        h,
-        h_n,
-        c_n,
-        h.new_empty(0) if gates is None else gates,
-        c_n.new_empty(0) if c is None else c,
-    )
-
-
-def _recurrence(
-    s: Shape,
-    reverse: list[bool],
-    cell: str,
-    w_hh: list[Tensor],
-    bias: Tensor | None,
-    peephole: Tensor | None,
-    h0: Tensor | None,
-    c0: Tensor | None,
-    lengths: Tensor | None,
-) -> Recurrence:
+def _recurrence(s: Shape, i: Inputs, reverse: list[bool], cell: str) -> Recurrence:
     return Recurrence(
         s,
         list(reverse),
         cell,
-        [w.contiguous() for w in w_hh],
-        _dense(bias),
-        _dense(peephole),
-        _dense(h0),
-        _dense(c0),
-        _dense(lengths),
+        [w.contiguous() for w in i.w_hh],
+        _dense(i.bias),
+        _dense(i.peephole),
+        _dense(i.h0),
+        _dense(i.c0),
+        _dense(i.lengths),
     )
 
 
 def backward_pass(
-    grad_h: Tensor | None,
-    grad_h_n: Tensor | None,
-    grad_c_n: Tensor | None,
-    x: Tensor | None,
-    w_ih: list[Tensor],
-    w_hh: list[Tensor],
-    bias: Tensor | None,
-    peephole: Tensor | None,
-    h0: Tensor | None,
-    c0: Tensor | None,
-    lengths: Tensor | None,
+    grads: tuple[Tensor | None, Tensor | None, Tensor | None],
+    i: Inputs,
     h: Tensor,
     gates: Tensor | None,
     c: Tensor,
@@ -117,17 +74,16 @@ def backward_pass(
     backend: str,
     needs: list[bool],
 ) -> list[Tensor]:
-    """The gradients asked for by ``needs``, in the order of ``schema.INPUTS``; gates none: form them again."""
-    steps = h.shape[1]
-    s = validate.check(x, w_ih, w_hh, bias, peephole, h0, c0, lengths, steps, reverse, cell)
-    _check_gradients(s, grad_h, grad_h_n, grad_c_n, h, gates, c)
-    made = chosen_plan(s, peephole is not None, cell, True, gates is None, backend)
+    """The gradients that ``needs`` asks for, given those of h, h_n and c_n; gates none: they are formed again."""
+    s = validate.check(i, h.shape[1], reverse, cell)
+    _check_gradients(s, grads, h, gates, c)
+    made = chosen_plan(s, i.peephole is not None, cell, True, gates is None, backend)
     h, c = h.contiguous(), c.contiguous()
     with autocast.off(s.device.type):
-        r = _recurrence(s, reverse, cell, w_hh, bias, peephole, h0, c0, lengths)
+        r = _recurrence(s, i, reverse, cell)
         if gates is None:
-            gates_x = products.input_share(x, w_ih, s)
-            gates = products.recomputed_gates(_dense(gates_x), bool(w_ih), h, c, r)
+            gates_x = products.input_share(i.x, i.w_ih, s)
+            gates = products.recomputed_gates(_dense(gates_x), bool(i.w_ih), h, c, r)
             d_gates = gates  # ours, so the gradient takes its place
         else:
             gates = gates.contiguous()  # saved: never written
@@ -136,9 +92,9 @@ def backward_pass(
         a = Backward(
             gates=gates,
             c=c,
-            grad_h=_dense(grad_h),
-            grad_h_n=_dense(grad_h_n),
-            grad_c_n=_dense(grad_c_n),
+            grad_h=_dense(grads[0]),
+            grad_h_n=_dense(grads[1]),
+            grad_c_n=_dense(grads[2]),
             d_gates=d_gates,
             d_h0=memory.empty(state, s.dtype, s.device) if needs[H0] else None,
             d_c0=memory.empty(state, s.compute, s.device) if needs[C0] else None,
@@ -148,11 +104,11 @@ def backward_pass(
         TABLE[made.backend].backward(made, r, a)
         out: list[Tensor] = []
         if needs[X]:
-            assert x is not None
-            out.append(products.input_gradient(d_gates, x, w_ih, s))
+            assert i.x is not None
+            out.append(products.input_gradient(d_gates, i.x, i.w_ih, s))
         if needs[W_IH]:
-            assert x is not None
-            out += [products.input_weight_gradient(d_gates, x, n) for n in range(s.N)]
+            assert i.x is not None
+            out += [products.input_weight_gradient(d_gates, i.x, n) for n in range(s.N)]
         if needs[W_HH]:
             out += [products.recurrent_weight_gradient(d_gates, h, r, n) for n in range(s.N)]
         out += [g for g in (a.d_bias, a.d_peephole, a.d_h0, a.d_c0) if g is not None]
@@ -161,13 +117,12 @@ def backward_pass(
 
 def _check_gradients(
     s: Shape,
-    grad_h: Tensor | None,
-    grad_h_n: Tensor | None,
-    grad_c_n: Tensor | None,
+    grads: tuple[Tensor | None, Tensor | None, Tensor | None],
     h: Tensor,
     gates: Tensor | None,
     c: Tensor,
 ) -> None:
+    grad_h, grad_h_n, grad_c_n = grads
     frames, state = (s.N, s.T, s.B, s.H), (s.N, s.B, s.H)
     expected = {
         "grad_h": (grad_h, frames, s.dtype),
@@ -185,8 +140,20 @@ def _check_gradients(
             )
 
 
+def _lstm(*arguments: Any) -> tuple[Tensor, ...]:
+    """The op: an op cannot return none, so what is not saved is an empty tensor."""
+    h, h_n, c_n, gates, c = forward_pass(Inputs(*arguments[:COUNT]), *arguments[COUNT:])
+    return h, h_n, c_n, h.new_empty(0) if gates is None else gates, c_n.new_empty(0) if c is None else c
+
+
+def _lstm_backward(*arguments: Any) -> list[Tensor]:
+    """The op: three gradients, the inputs, the rest."""
+    grad_h, grad_h_n, grad_c_n, *rest = arguments
+    return backward_pass((grad_h, grad_h_n, grad_c_n), Inputs(*rest[:COUNT]), *rest[COUNT:])
+
+
 # Op name -> its implementation, for tools that look inside an op.
-IMPLEMENTATIONS: dict[str, Callable[..., Any]] = {"lstm": _lstm, "lstm_backward": backward_pass}
+IMPLEMENTATIONS: dict[str, Callable[..., Any]] = {"lstm": _lstm, "lstm_backward": _lstm_backward}
 
 for _name, _implementation in IMPLEMENTATIONS.items():
     LIBRARY.impl(_name, _implementation, "CompositeExplicitAutograd")

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from lstmrep.backends.tensors import Shape
+from lstmrep.ops.schema import Inputs
 
 COMPUTE_DTYPE = {
     torch.float32: torch.float32,
@@ -40,25 +41,14 @@ def _expect(name: str, got: Tensor, expected: tuple[int, ...], legend: str, dtyp
         )
 
 
-def check(
-    x: Tensor | None,
-    w_ih: list[Tensor],
-    w_hh: list[Tensor],
-    bias: Tensor | None,
-    peephole: Tensor | None,
-    h0: Tensor | None,
-    c0: Tensor | None,
-    lengths: Tensor | None,
-    steps: int,
-    reverse: list[bool],
-    cell: str,
-) -> Shape:
+def check(i: Inputs, steps: int, reverse: list[bool], cell: str) -> Shape:
     """Check everything and return the sizes.
 
     Raises:
         ValueError: a shape, device, flag or length is wrong.
         TypeError: a dtype is wrong.
     """
+    x, w_ih, w_hh, bias, peephole, h0, c0, lengths = i
     n = len(w_hh)
     if not n:
         raise ValueError("lstmrep.ops.lstm: argument 'w_hh' is empty; pass one [4H, H] matrix for each recurrence.")
