@@ -131,9 +131,8 @@ def plan(problem: Problem, machine: Machine) -> Plan:
         PlanError: ``problem.backend`` is unknown, or names a backend that cannot run the problem.
     """
     forced = problem.backend
-    if forced != "auto" and forced not in _CANDIDATES:
-        names = ", ".join(["auto", *_CANDIDATES])
-        raise PlanError(f"lstmrep: backend={forced!r} is not known; choose one of {names}.")
+    if forced not in BACKENDS:
+        raise PlanError(f"lstmrep: backend={forced!r} is not known; choose one of {', '.join(BACKENDS)}.")
     refusals: list[tuple[str, str]] = []
     for name, (refuse, _) in _CANDIDATES.items():
         if forced not in ("auto", name):
@@ -206,6 +205,7 @@ _CANDIDATES: dict[str, tuple[_Refuse, _Design]] = {
     "cpu": (_refuse_cpu, _design_cpu),
     "reference": (lambda p, m: "", _design_reference),
 }
+BACKENDS = ("auto", *_CANDIDATES)
 
 
 def _finish(p: Problem, m: Machine, name: str, refusals: list[tuple[str, str]]) -> Plan:

@@ -4,8 +4,6 @@ Numbers are drawn in float64 and representable in the precision under test, so e
 """
 
 import copy
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
@@ -13,7 +11,7 @@ from torch.nn.utils.rnn import PackedSequence, pack_sequence, unpack_sequence
 
 import lstmrep
 from lstmrep.testing import assert_within, budget
-from lstmrep.testing.tolerance import ORDERS, Budget
+from lstmrep.testing.tolerance import ORDERS, Budget, one_thread
 
 FLOATS = [torch.float32, torch.float64]
 
@@ -88,17 +86,6 @@ def run(
         made = torch.autograd.grad(list(outputs.values()), list(leaves.values()), weights)
         results |= {f"d_{name}": shuffle.undo(name, d) for name, d in zip(leaves, made, strict=True)}
     return {name: t.detach() for name, t in results.items()}
-
-
-@contextmanager
-def one_thread() -> Iterator[None]:
-    """For the reference's many small operations: a second thread only waits, up to 15 times as long on a busy machine."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
 
 
 class Alone(lstmrep.LSTM):

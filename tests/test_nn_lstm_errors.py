@@ -58,7 +58,6 @@ CALLS = {
     "more states than packed sequences": (ValueError, "h_0", {}, (_packed(), _zeros((1, 3, H), (1, 3, H)))),
     "fewer states than packed sequences": (ValueError, "h_0", {}, (_packed(), _zeros((1, 1, H), (1, 1, H)))),
     "h_0 dtype": (TypeError, "h0", {}, (X, _zeros(STATE, STATE, dtype=torch.float64))),
-    "backend": (RuntimeError, "backend", {"backend": "gpu"}, (X,)),
     "backend that cannot run": (RuntimeError, "backend", {"backend": "cuda"}, (X,)),
 }
 CONSTRUCTORS = {
@@ -68,6 +67,8 @@ CONSTRUCTORS = {
     "dropout": [2, -0.1, True, "0.5", float("nan")],
     "proj_size": [H, H + 1, -1, 1.0, True],
     "cell": ["gelu", None],
+    "backend": ["gpu", None],
+    "dtype": [torch.int32, torch.complex64],
 }
 
 

@@ -18,8 +18,8 @@ from lstmrep.nn.init import Scheme, initialize
 from lstmrep.ops import autocast
 from lstmrep.ops.functional import lstm
 from lstmrep.ops.projection import projected_lstm
-from lstmrep.ops.validate import CELLS
-from lstmrep.plan import Problem
+from lstmrep.ops.validate import CELLS, COMPUTE_DTYPE
+from lstmrep.plan import BACKENDS, Problem
 
 State = tuple[Tensor, Tensor]
 PEEPHOLES = ("weight_pi", "weight_pf", "weight_po")
@@ -84,7 +84,7 @@ class LSTM(nn.Module):
         backend: str = "auto",
     ) -> None:
         super().__init__()
-        _check_constructor(input_size, hidden_size, num_layers, dropout, proj_size, cell)
+        _check_constructor(input_size, hidden_size, num_layers, dropout, proj_size, dtype, cell, backend)
         if dropout > 0 and num_layers == 1:
             warnings.warn(
                 f"lstmrep.LSTM: dropout={dropout} acts between layers and num_layers=1 has none; it does nothing.",
@@ -248,10 +248,7 @@ class LSTM(nn.Module):
         w_ih = [getattr(self, f"weight_ih{s}") for s in suffixes]
         w_hh = [getattr(self, f"weight_hh{s}") for s in suffixes]
         if self.proj_size:
-            w_hr = [getattr(self, f"weight_hr{s}") for s in suffixes]
-            # Library products of strided rows round differently; a view must give a copy's bits.
-            common["h0"] = None if h0 is None else h0.contiguous()
-            return projected_lstm(x.contiguous(), w_ih, w_hh, w_hr, **common)
+            return projected_lstm(x, w_ih, w_hh, [getattr(self, f"weight_hr{s}") for s in suffixes], **common)
         return lstm(x, w_ih, w_hh, **common)
 
     def _layer_bias(self, suffixes: tuple[str, ...]) -> Tensor | None:
@@ -282,7 +279,7 @@ class LSTM(nn.Module):
                 f"lstmrep.LSTM: argument 'input' has {x.shape[-1]} features in its last dimension, expected "
                 f"input_size = {self.input_size}; check the order of its dimensions."
             )
-        weight = cast(Tensor, self._parameters["weight_ih_l0"])
+        weight = cast(Tensor, self.weight_ih_l0)
         if x.dtype != weight.dtype and not autocast.is_on(x.device.type):
             raise TypeError(
                 f"lstmrep.LSTM: argument 'input' is {x.dtype}, expected {weight.dtype} like the weights; "
@@ -339,7 +336,14 @@ def _pair(hx: State) -> State:
 
 
 def _check_constructor(
-    input_size: int, hidden_size: int, num_layers: int, dropout: float, proj_size: int, cell: str
+    input_size: int,
+    hidden_size: int,
+    num_layers: int,
+    dropout: float,
+    proj_size: int,
+    dtype: torch.dtype | None,
+    cell: str,
+    backend: str,
 ) -> None:
     for name, value in (("input_size", input_size), ("hidden_size", hidden_size), ("num_layers", num_layers)):
         if not isinstance(value, int) or isinstance(value, bool) or value < 1:
@@ -352,3 +356,9 @@ def _check_constructor(
         )
     if cell not in CELLS:
         raise ValueError(f"lstmrep.LSTM: argument 'cell' is {cell!r}, expected 'tanh' or 'relu'.")
+    if dtype is not None and dtype not in COMPUTE_DTYPE:
+        raise ValueError(
+            f"lstmrep.LSTM: argument 'dtype' is {dtype}, expected float32, bfloat16, float16 or float64 of torch."
+        )
+    if backend not in BACKENDS:
+        raise ValueError(f"lstmrep.LSTM: argument 'backend' is {backend!r}, expected one of {', '.join(BACKENDS)}.")

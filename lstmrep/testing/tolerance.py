@@ -12,7 +12,8 @@ another order; the largest error counts.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
@@ -67,6 +68,22 @@ def budget(run: Callable[[torch.dtype, int], Tensors], dtype: torch.dtype) -> Bu
     Returns:
         The truth, and for each name FACTOR times the reference's own error plus the measured rounding.
     """
+    with one_thread():
+        return _budget(run, dtype)
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """For the reference's many small operations: a second thread only waits, long where the other core is busy."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+
+
+def _budget(run: Callable[[torch.dtype, int], Tensors], dtype: torch.dtype) -> Budget:
     truth = {name: t.detach().double() for name, t in run(torch.float64, 0).items()}
     exact = dtype == torch.float64
     # In float64 the truth is no better than the kernel and has its own share of the error. Errors shrink with eps, so
