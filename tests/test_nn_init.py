@@ -1,6 +1,7 @@
 """How parameters start: each initializer, schemes by role and by name, forget biases, numbers from files."""
 
 import math
+import sys
 
 import numpy as np
 import pytest
@@ -103,6 +104,35 @@ def test_from_npz_and_npy(tmp_path, dtype):
     made = lstmrep.LSTM(I, H, peephole=True, dtype=dtype, init=scheme)
     assert torch.equal(made.weight_hh_l0, source.weight_hh_l0)
     assert torch.equal(made.weight_pi_l0, source.weight_po_l1)
+
+
+@pytest.mark.parametrize("suffix", [".safetensors", ".h5"])
+def test_from_tensor_files(tmp_path, suffix):
+    path = tmp_path / f"all{suffix}"
+    source = lstmrep.LSTM(I, H, peephole=True)
+    tensors = {n: p.detach() for n, p in source.named_parameters()}
+    if suffix == ".h5":
+        h5py = pytest.importorskip("h5py", reason="h5py is not installed")
+        with h5py.File(path, "w") as archive:
+            for name, t in tensors.items():
+                archive[name] = t.numpy()
+    else:
+        pytest.importorskip("safetensors", reason="safetensors is not installed")
+        from safetensors.torch import save_file
+
+        save_file(tensors, path)
+    made = lstmrep.LSTM(I, H, peephole=True, init=dict.fromkeys(init.ROLES[:2], init.from_file(path)))
+    assert torch.equal(made.weight_ih_l0, source.weight_ih_l0)
+    assert torch.equal(made.weight_hh_l0, source.weight_hh_l0)
+    with pytest.raises(KeyError, match="no entry 'other'"):
+        lstmrep.LSTM(I, H, init={"weight_hh": init.from_file(path, "other")})
+
+
+def test_a_missing_package_is_named(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "h5py", None)
+    (tmp_path / "w.h5").touch()
+    with pytest.raises(ImportError, match="pip install h5py"):
+        lstmrep.LSTM(I, H, init={"weight_hh": init.from_file(tmp_path / "w.h5")})
 
 
 class TestErrors:

@@ -11,8 +11,9 @@ zero, since only their sum acts.  A role that a scheme leaves out keeps torch's 
 
 from __future__ import annotations
 
+import importlib
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -92,28 +93,33 @@ def _read(path: Path, key: str) -> Tensor:
         return torch.from_numpy(np.load(path, allow_pickle=False))
     if kind == ".npz":
         with np.load(path, allow_pickle=False) as archive:
-            return torch.from_numpy(_entry(archive, key, path))
+            return torch.from_numpy(archive[_known(key, archive.files, path)])
     if kind == ".safetensors":
-        from safetensors import safe_open
-
-        with safe_open(path, framework="pt") as archive:
-            entries = {k: archive.get_tensor(k) for k in archive.keys()}  # noqa: SIM118  (no mapping)
-        found: Tensor = _entry(entries, key, path)
+        with _package("safetensors").safe_open(path, framework="pt") as archive:
+            found: Tensor = archive.get_tensor(_known(key, archive.keys(), path))
         return found
     if kind in (".h5", ".hdf5"):
-        import h5py
-
-        with h5py.File(path, "r") as archive:
-            return torch.from_numpy(np.asarray(_entry(archive, key, path)))
+        with _package("h5py").File(path, "r") as archive:
+            return torch.from_numpy(np.asarray(archive[_known(key, archive.keys(), path)]))
     raise ValueError(
         f"lstmrep.nn.init.from_file: {path} has the suffix '{kind}', expected .npy, .npz, .safetensors or .h5."
     )
 
 
-def _entry(archive: Mapping[str, Any], key: str, path: Path) -> Any:
-    if key not in archive:
-        raise KeyError(f"lstmrep.nn.init.from_file: no entry '{key}' in {path}; pass key=, one of {sorted(archive)}.")
-    return archive[key]
+def _known(key: str, names: Iterable[str], path: Path) -> str:
+    names = sorted(names)
+    if key not in names:
+        raise KeyError(f"lstmrep.nn.init.from_file: no entry '{key}' in {path}; pass key=, one of {names}.")
+    return key
+
+
+def _package(name: str) -> Any:
+    try:
+        return importlib.import_module(name)
+    except ImportError as error:
+        raise ImportError(
+            f"lstmrep.nn.init.from_file: this file needs the package {name}; run pip install {name}."
+        ) from error
 
 
 def initialize(module: nn.Module, scheme: Scheme | str | None, default_scale: float) -> None:
