@@ -244,23 +244,28 @@ class LSTM(nn.Module):
             "backend": self.backend,
             "recompute": self.recompute,
         }
-        # By attribute: weight_norm, pruning and DataParallel replicas keep their tensors outside _parameters.
-        w_ih = [getattr(self, f"weight_ih{s}") for s in suffixes]
-        w_hh = [getattr(self, f"weight_hh{s}") for s in suffixes]
+        w_ih = [self._weight(f"weight_ih{s}") for s in suffixes]
+        w_hh = [self._weight(f"weight_hh{s}") for s in suffixes]
         if self.proj_size:
-            return projected_lstm(x, w_ih, w_hh, [getattr(self, f"weight_hr{s}") for s in suffixes], **common)
+            return projected_lstm(x, w_ih, w_hh, [self._weight(f"weight_hr{s}") for s in suffixes], **common)
         return lstm(x, w_ih, w_hh, **common)
+
+    def _weight(self, name: str) -> Tensor:
+        # Looking up the dictionary costs a fifth of an attribute; weight_norm, parametrizations and DataParallel
+        # replicas keep their tensors elsewhere.
+        held = self._parameters.get(name)
+        return cast(Tensor, getattr(self, name)) if held is None else held
 
     def _layer_bias(self, suffixes: tuple[str, ...]) -> Tensor | None:
         if not self.bias:
             return None
-        sums = [torch.add(getattr(self, f"bias_ih{s}"), getattr(self, f"bias_hh{s}")) for s in suffixes]
+        sums = [self._weight(f"bias_ih{s}") + self._weight(f"bias_hh{s}") for s in suffixes]
         return sums[0].unsqueeze(0) if len(sums) == 1 else torch.stack(sums)
 
     def _layer_peephole(self, suffixes: tuple[str, ...]) -> Tensor | None:
         if not self.peephole:
             return None
-        vectors = [getattr(self, f"{name}{s}") for s in suffixes for name in PEEPHOLES]
+        vectors = [self._weight(f"{name}{s}") for s in suffixes for name in PEEPHOLES]
         return torch.cat(vectors).view(len(suffixes), 3, self.hidden_size)
 
     def _check_input(self, x: Tensor) -> None:
@@ -279,7 +284,7 @@ class LSTM(nn.Module):
                 f"lstmrep.LSTM: argument 'input' has {x.shape[-1]} features in its last dimension, expected "
                 f"input_size = {self.input_size}; check the order of its dimensions."
             )
-        weight = cast(Tensor, self.weight_ih_l0)
+        weight = self._weight("weight_ih_l0")
         if x.dtype != weight.dtype and not autocast.is_on(x.device.type):
             raise TypeError(
                 f"lstmrep.LSTM: argument 'input' is {x.dtype}, expected {weight.dtype} like the weights; "
