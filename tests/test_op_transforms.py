@@ -327,6 +327,31 @@ def test_autocast(low, inside):
     assert_same_bits(_named(got), _named([g.float() for g in expected]))
 
 
+@pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")
+def test_jit_trace_says_what_to_use():
+    w = torch.randn(4 * H, H)
+
+    def call(h0):
+        return lstm(None, [], [w], h0=h0, steps=2)[0]
+
+    with pytest.raises(NotImplementedError, match=r"use torch\.export"):
+        torch.jit.trace(call, torch.randn(1, B, H))
+
+
+def test_inference_mode():
+    tensors = _tensors(1)
+    with torch.inference_mode():
+        h, _, _ = _call(1, *tensors)
+    assert h.is_inference()
+    assert torch.equal(h, _call(1, *tensors)[0])
+
+
+def test_profiler_shows_the_op():
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as record:
+        _call(1, *_tensors(1))
+    assert "lstmrep::lstm" in {event.key for event in record.key_averages()}
+
+
 def test_meta_tensors_give_shapes():
     h, h_n, c_n = _call(2, *(t.to("meta") for t in _tensors(2, torch.bfloat16)), backend="auto")
     assert (h.shape, h.dtype) == ((2, T, B, H), torch.bfloat16)

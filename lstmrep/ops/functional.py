@@ -67,7 +67,7 @@ def lstm(
     Raises:
         ValueError, TypeError: an argument is wrong; the message names it.
         lstmrep.plan.PlanError: a forced backend cannot run the problem.
-        NotImplementedError: forward-mode differentiation.
+        NotImplementedError: forward-mode differentiation, or torch.jit.trace.
 
     Source: Srivastava, Mansimov, Salakhutdinov 2015, section 2.1.
     """
@@ -105,6 +105,10 @@ def lstm(
         save = _save(_any_requires_grad(i), recompute)
         h, h_n, c_n, _, _ = torch.ops.lstmrep.lstm(*i, steps, reverse, cell, backend, save)
         return h, h_n, c_n
+    if torch._C._get_tracing_state():
+        raise NotImplementedError(
+            "lstmrep: torch.jit.trace cannot record the op; use torch.export or torch.compile instead."
+        )
     if backend == "auto":
         backend = env.backend()
     transforming = torch._C._are_functorch_transforms_active()
