@@ -51,7 +51,9 @@ def test_build_without_native_needs_no_compiler(tmp_path):
 
 def test_package_is_complete():
     """Of the installed distribution: types, licence, both packages, the command."""
-    distribution = importlib.metadata.distribution("lstmrep")
+    # A build leaves an egg-info folder in the checkout; only what was installed has a RECORD.
+    found = importlib.metadata.distributions(name="lstmrep")
+    distribution = next(d for d in found if d.read_text("RECORD"))
     names = {str(f) for f in distribution.files or []}
     if not any("__editable__" in name for name in names):  # an editable install lists only its link
         for needed in ("lstmrep/py.typed", "lstmrep/_native.pyi", "lstmrep/triton_kernels/__init__.py"):
