@@ -19,20 +19,25 @@ def address(tensor: Tensor | None) -> int:
     return 0 if tensor is None else tensor.data_ptr()
 
 
+def sizes(r: Recurrence) -> tuple[int, ...]:
+    """N, T, B, H: the sizes that every kernel entry takes."""
+    s = r.shape
+    return s.N, s.T, s.B, s.H
+
+
+def _workspace(plan: Plan, r: Recurrence, backward: bool) -> Tensor:
+    size = native.module().cpu_workspace_bytes(DTYPE_CODE[r.shape.dtype], *sizes(r), plan.threads, backward)
+    return memory.workspace(size, r.shape.device)
+
+
 def forward(plan: Plan, r: Recurrence, a: Forward) -> None:
     """Fill ``a``; see csrc/cpu/forward.h for the kernel."""
-    s = r.shape
-    kernels = native.module()
-    dtype, threads = DTYPE_CODE[s.dtype], plan.threads
-    workspace = memory.workspace(kernels.cpu_workspace_bytes(dtype, s.N, s.T, s.B, s.H, threads, False), s.device)
-    kernels.cpu_forward(
-        dtype,
+    workspace = _workspace(plan, r, False)
+    native.module().cpu_forward(
+        DTYPE_CODE[r.shape.dtype],
         CELL_CODE[r.cell],
-        threads,
-        s.N,
-        s.T,
-        s.B,
-        s.H,
+        plan.threads,
+        *sizes(r),
         address(a.gates_x),
         address(r.bias),
         [w.data_ptr() for w in r.w_hh],
@@ -52,18 +57,12 @@ def forward(plan: Plan, r: Recurrence, a: Forward) -> None:
 
 def backward(plan: Plan, r: Recurrence, a: Backward) -> None:
     """Fill ``a``; see csrc/cpu/backward.h for the kernel."""
-    s = r.shape
-    kernels = native.module()
-    dtype, threads = DTYPE_CODE[s.dtype], plan.threads
-    workspace = memory.workspace(kernels.cpu_workspace_bytes(dtype, s.N, s.T, s.B, s.H, threads, True), s.device)
-    kernels.cpu_backward(
-        dtype,
+    workspace = _workspace(plan, r, True)
+    native.module().cpu_backward(
+        DTYPE_CODE[r.shape.dtype],
         CELL_CODE[r.cell],
-        threads,
-        s.N,
-        s.T,
-        s.B,
-        s.H,
+        plan.threads,
+        *sizes(r),
         [w.data_ptr() for w in r.w_hh],
         address(r.peephole),
         address(r.c0),

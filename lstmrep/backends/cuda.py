@@ -14,7 +14,7 @@ from torch import Tensor
 
 from lstmrep import native
 from lstmrep.backends import memory
-from lstmrep.backends.cpu import CELL_CODE, DTYPE_CODE, address
+from lstmrep.backends.cpu import CELL_CODE, DTYPE_CODE, address, sizes
 from lstmrep.backends.product import wide_product
 from lstmrep.backends.tensors import Backward, Forward, Recurrence, Shape
 from lstmrep.plan import Plan
@@ -66,10 +66,7 @@ def forward(plan: Plan, r: Recurrence, a: Forward) -> None:
             stream,
             DTYPE_CODE[s.dtype],
             CELL_CODE[r.cell],
-            s.N,
-            s.T,
-            s.B,
-            s.H,
+            *sizes(r),
             t,
             address(a.gates_x),
             recurrent.data_ptr() if has_product else 0,
@@ -105,10 +102,7 @@ def backward(plan: Plan, r: Recurrence, a: Backward) -> None:
             stream,
             DTYPE_CODE[s.dtype],
             CELL_CODE[r.cell],
-            s.N,
-            s.T,
-            s.B,
-            s.H,
+            *sizes(r),
             t,
             address(r.peephole),
             address(r.lengths),
