@@ -7,7 +7,7 @@ in as a :class:`Machine` (collected by ``lstmrep.machine``), so a plan for a car
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 GATES = 4
 BYTES = {"float64": 8, "float32": 4, "bfloat16": 2, "float16": 2}
@@ -89,7 +89,7 @@ class Plan:
     saved_bytes_per_step: int
     threads: int = 1
     refusals: tuple[tuple[str, str], ...] = ()
-    notes: tuple[str, ...] = field(default_factory=tuple)
+    notes: tuple[str, ...] = ()
 
     def describe(self) -> str:
         """The plan as text: problem, choice, costs, and one line per refused backend."""

@@ -65,9 +65,10 @@ def _run_one(r: Recurrence, n: int, gates_x: Tensor | None) -> tuple[Tensor, Ten
     c_state = zeros if r.c0 is None else r.c0[n].to(s.compute)
     peephole = None if r.peephole is None else r.peephole[n]
     rows = torch.arange(s.B, device=like.device)
+    order = frame_of_step(r, n)
     by_frame: dict[str, list[Tensor]] = {"h": [], "gates": [], "c": []}
     for t in range(s.T):
-        frame, active = _frame(r, n, t)
+        frame, active = _frame(r, n, t, order)
         pre = h_state @ w.t()
         if gates_x is not None:
             pre = pre + (gates_x[frame] if isinstance(frame, int) else gates_x[frame, rows]).to(s.compute)
@@ -92,7 +93,6 @@ def _run_one(r: Recurrence, n: int, gates_x: Tensor | None) -> tuple[Tensor, Ten
         if not steps:
             return like.new_zeros(0, s.B, width, dtype=s.compute)
         stacked = torch.stack(steps)
-        order = frame_of_step(r, n)
         if order is None:
             return stacked.flip(0) if r.reverse[n] else stacked
         return torch.gather(stacked, 0, order[:, :, None].expand(-1, -1, width))
@@ -106,12 +106,13 @@ def _run_one(r: Recurrence, n: int, gates_x: Tensor | None) -> tuple[Tensor, Ten
     )
 
 
-def _frame(r: Recurrence, n: int, t: int) -> tuple[int | Tensor, Tensor | None]:
-    """Frame of step t (an int, or ``[B]`` with lengths) and which rows are active (``[B, 1]`` or none for all)."""
-    if r.lengths is None:
+def _frame(r: Recurrence, n: int, t: int, order: Tensor | None) -> tuple[int | Tensor, Tensor | None]:
+    """Frame of step t (an int, or ``[B]`` with lengths) and which rows are active (``[B, 1]`` or none for all).
+
+    ``order`` is ``frame_of_step(r, n)``, formed once for all steps.
+    """
+    if r.lengths is None or order is None:
         return (r.shape.T - 1 - t if r.reverse[n] else t), None
-    order = frame_of_step(r, n)
-    assert order is not None
     return order[t], (t < r.lengths[n])[:, None]
 
 
@@ -193,15 +194,16 @@ def _backward_one(r: Recurrence, a: Backward, n: int) -> None:
     c0 = zeros if r.c0 is None else r.c0[n]
     bias_sum = w.new_zeros(4 * s.H)
     peephole_sum = w.new_zeros(3, s.H)
+    order = frame_of_step(r, n)
     for t in reversed(range(s.T)):
-        frame, active = _frame(r, n, t)
+        frame, active = _frame(r, n, t, order)
         at = (frame,) if isinstance(frame, int) else (frame, rows)
         gates = a.gates[n][at].to(s.compute).chunk(4, dim=-1)
         c = a.c[n][at]
         if t == 0:
             c_prev = c0
         else:
-            before, _ = _frame(r, n, t - 1)
+            before, _ = _frame(r, n, t - 1, order)
             c_prev = a.c[n][(before,) if isinstance(before, int) else (before, rows)]
         dh = dh_state if a.grad_h is None else dh_state + a.grad_h[n][at].to(s.compute)
         d_i, d_f, d_g, d_o, d_c_prev = cell_backward(gates, c_prev, c, peephole, dh, dc_state, r.cell)

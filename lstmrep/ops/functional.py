@@ -14,7 +14,7 @@ from lstmrep.ops import autocast, autograd
 from lstmrep.ops.dispatch import forward_below_autograd
 from lstmrep.ops.functorch import LSTMTransform
 from lstmrep.ops.schema import Inputs
-from lstmrep.ops.validate import COMPUTE_DTYPE
+from lstmrep.ops.validate import COMPUTE_DTYPE, first_weight
 
 
 def lstm(
@@ -71,9 +71,7 @@ def lstm(
 
     Source: Srivastava, Mansimov, Salakhutdinov 2015, section 2.1.
     """
-    if not w_hh:
-        raise ValueError("lstmrep.ops.lstm: argument 'w_hh' is empty; pass one [4H, H] matrix for each recurrence.")
-    device = w_hh[0].device.type
+    device = first_weight(w_hh).device.type
     if autocast.is_on(device):
         low = torch.get_autocast_dtype(device)
         x, h0 = _cast(x, low), _cast(h0, low)

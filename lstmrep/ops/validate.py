@@ -19,7 +19,6 @@ COMPUTE_DTYPE = {
     torch.float64: torch.float64,
 }
 CELLS = ("tanh", "relu")
-SAVES = ("nothing", "states", "all")
 
 
 def _shape_error(name: str, got: Tensor, expected: str, todo: str) -> ValueError:
@@ -29,6 +28,10 @@ def _shape_error(name: str, got: Tensor, expected: str, todo: str) -> ValueError
 def _expect(name: str, got: Tensor, expected: tuple[int, ...], legend: str, dtype: torch.dtype, like: Tensor) -> None:
     if tuple(got.shape) != expected:
         raise _shape_error(name, got, f"{legend} = {expected}", f"reshape '{name}' or check the other arguments")
+    _expect_kind(name, got, dtype, like)
+
+
+def _expect_kind(name: str, got: Tensor, dtype: torch.dtype, like: Tensor) -> None:
     if got.dtype != dtype:
         raise TypeError(
             f"lstmrep.ops.lstm: argument '{name}' is {got.dtype}, expected {dtype} beside weights of {like.dtype}; "
@@ -41,6 +44,13 @@ def _expect(name: str, got: Tensor, expected: tuple[int, ...], legend: str, dtyp
         )
 
 
+def first_weight(w_hh: list[Tensor]) -> Tensor:
+    """The matrix whose dtype and device the other arguments must have."""
+    if not w_hh:
+        raise ValueError("lstmrep.ops.lstm: argument 'w_hh' is empty; pass one [4H, H] matrix for each recurrence.")
+    return w_hh[0]
+
+
 def check(i: Inputs, steps: int, reverse: list[bool], cell: str) -> Shape:
     """Check everything and return the sizes.
 
@@ -50,9 +60,7 @@ def check(i: Inputs, steps: int, reverse: list[bool], cell: str) -> Shape:
     """
     x, w_ih, w_hh, bias, peephole, h0, c0, lengths = i
     n = len(w_hh)
-    if not n:
-        raise ValueError("lstmrep.ops.lstm: argument 'w_hh' is empty; pass one [4H, H] matrix for each recurrence.")
-    first = w_hh[0]
+    first = first_weight(w_hh)
     dtype = first.dtype
     compute = COMPUTE_DTYPE.get(dtype)
     if compute is None:
@@ -119,7 +127,7 @@ def _check_input(
         )
     for w in w_ih:
         _expect("w_ih", w, (4 * hidden, width), "[4H, I]", first.dtype, first)
-    _expect("x", x, tuple(x.shape), "", first.dtype, first)
+    _expect_kind("x", x, first.dtype, first)
     return width, batch
 
 

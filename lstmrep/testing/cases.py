@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -28,7 +28,7 @@ class Case:
     input: str = "shared"  # "shared" | "each" | "gates" | "none"
     states: bool = True
     lengths: bool = False
-    reverse: tuple[bool, ...] = field(default=())
+    reverse: tuple[bool, ...] = ()
     recompute: bool = False
     seed: int = 0
 
