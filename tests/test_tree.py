@@ -18,12 +18,14 @@ MOST_LINES = 600
 
 # Each layer may import those before it, never one after it.
 LAYERS = [
-    {"env", "plan"},
+    {"env", "plan", "files", "optional"},
     {"native", "machine"},
     {"backends"},
     {"ops"},
     {"nn", "launches"},
-    {"explain", "info", "testing"},
+    {"explain", "info", "testing", "data"},
+    {"eval", "viz"},
+    {"train"},
     {"cli", "__main__"},
 ]
 

@@ -11,21 +11,22 @@ zero, since only their sum acts.  A role that a scheme leaves out keeps torch's 
 
 from __future__ import annotations
 
-import importlib
 import math
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from lstmrep.optional import package
+
 # Fills the tensor of the parameter with this name.
 Initializer = Callable[[str, Tensor], None]
 Scheme = Mapping[str, Initializer | Mapping[str, float]]
 
+CALLER = "lstmrep.nn.init.from_file"
 GATE_ORDER = "ifgo"
 ROLES = ("weight_ih", "weight_hh", "weight_hr", "peephole", "bias")
 
@@ -95,11 +96,11 @@ def _read(path: Path, key: str) -> Tensor:
         with np.load(path, allow_pickle=False) as archive:
             return torch.from_numpy(archive[_known(key, archive.files, path)])
     if kind == ".safetensors":
-        with _package("safetensors").safe_open(path, framework="pt") as archive:
+        with package("safetensors", CALLER, "files").safe_open(path, framework="pt") as archive:
             found: Tensor = archive.get_tensor(_known(key, archive.keys(), path))
         return found
     if kind in (".h5", ".hdf5"):
-        with _package("h5py").File(path, "r") as archive:
+        with package("h5py", CALLER, "files").File(path, "r") as archive:
             return torch.from_numpy(np.asarray(archive[_known(key, archive.keys(), path)]))
     raise ValueError(
         f"lstmrep.nn.init.from_file: {path} has the suffix '{kind}', expected .npy, .npz, .safetensors or .h5."
@@ -111,15 +112,6 @@ def _known(key: str, names: Iterable[str], path: Path) -> str:
     if key not in names:
         raise KeyError(f"lstmrep.nn.init.from_file: no entry '{key}' in {path}; pass key=, one of {names}.")
     return key
-
-
-def _package(name: str) -> Any:
-    try:
-        return importlib.import_module(name)
-    except ImportError as error:
-        raise ImportError(
-            f"lstmrep.nn.init.from_file: this file needs the package {name}; run pip install {name}."
-        ) from error
 
 
 def initialize(module: nn.Module, scheme: Scheme | str | None, default_scale: float) -> None:

@@ -1,0 +1,1 @@
+"""What predictions are worth: the paper's units, the field's metrics, baselines beside every number."""

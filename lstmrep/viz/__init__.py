@@ -1,0 +1,1 @@
+"""Pictures of predictions: filmstrips, animations, curves, a gallery page."""
