@@ -15,15 +15,31 @@ from lstmrep import ops
 from lstmrep.explain import explain
 from lstmrep.info import show_config
 from lstmrep.launches import count_launches
-from lstmrep.nn import LSTM
+from lstmrep.nn import (
+    LSTM,
+    ActionClassifier,
+    ClassifierConfig,
+    ClassifierOutput,
+    CompositeConfig,
+    CompositeModel,
+    CompositeOutput,
+    State,
+)
 from lstmrep.plan import Machine, Plan, PlanError, Problem, plan
 
 __all__ = [
     "LSTM",
+    "ActionClassifier",
+    "ClassifierConfig",
+    "ClassifierOutput",
+    "CompositeConfig",
+    "CompositeModel",
+    "CompositeOutput",
     "Machine",
     "Plan",
     "PlanError",
     "Problem",
+    "State",
     "count_launches",
     "explain",
     "ops",

@@ -50,15 +50,18 @@ def test_docstring_examples_run():
     import torch
 
     import lstmrep
+    import lstmrep.nn.classifier
+    import lstmrep.nn.composite
     import lstmrep.nn.init
     import lstmrep.nn.lstm
 
     names = {"torch": torch, "lstmrep": lstmrep, "model": lstmrep.LSTM(2, 3), "x": torch.randn(2, 1, 2)}
     ran = 0
-    for module in (lstmrep.nn.lstm, lstmrep.nn.init, lstmrep.launches):
+    modules = lstmrep.nn.lstm, lstmrep.nn.composite, lstmrep.nn.classifier, lstmrep.nn.init, lstmrep.launches
+    for module in modules:
         finder, runner = doctest.DocTestFinder(), doctest.DocTestRunner(optionflags=doctest.ELLIPSIS)
         for test in finder.find(module, extraglobs=names):
             runner.run(test)
             ran += len(test.examples)
         assert runner.failures == 0
-    assert ran >= 6
+    assert ran >= 13

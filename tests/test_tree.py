@@ -23,6 +23,7 @@ LAYERS = [
     {"backends"},
     {"ops"},
     {"nn", "launches"},
+    {"footprint"},
     {"explain", "info", "testing", "data"},
     {"eval", "viz"},
     {"train"},

@@ -1,5 +1,17 @@
 """Modules: parameters, state_dict names, dropout and batch_first around ``lstmrep.ops``."""
 
+from lstmrep.nn.classifier import ActionClassifier, ClassifierConfig, ClassifierOutput
+from lstmrep.nn.composite import CompositeConfig, CompositeModel, CompositeOutput
 from lstmrep.nn.lstm import LSTM
+from lstmrep.nn.stack import State
 
-__all__ = ["LSTM"]
+__all__ = [
+    "LSTM",
+    "ActionClassifier",
+    "ClassifierConfig",
+    "ClassifierOutput",
+    "CompositeConfig",
+    "CompositeModel",
+    "CompositeOutput",
+    "State",
+]

@@ -1,9 +1,10 @@
 """How parameters start: U(-s, s), N(0, s), a constant, U(+-1/sqrt(fan-in)), or numbers from a file.
 
 A scheme is a mapping from a role to an initializer; the roles are ``weight_ih``, ``weight_hh``, ``weight_hr``,
-``peephole`` and ``bias``.  ``bias`` may itself be a mapping from a gate (``"i"``, ``"f"``, ``"g"``, ``"o"``) to a
-number, for a forget bias.  Where a layer has torch's two bias vectors, the first takes the value and the second is
-zero, since only their sum acts.  A role that a scheme leaves out keeps torch's default.
+``peephole``, ``bias``, and ``head_weight`` and ``head_bias`` of the models' linear heads. ``bias`` may itself be a
+mapping from a gate (``"i"``, ``"f"``, ``"g"``, ``"o"``) to a number, for a forget bias.  Where a layer has torch's two
+bias vectors, the first takes the value and the second is zero, since only their sum acts.  A role that a scheme leaves
+out keeps torch's default.
 
     >>> from lstmrep.nn import init
     >>> scheme = {"weight_hh": init.uniform(0.01), "peephole": init.constant(0.0), "bias": {"f": 5.0}}
@@ -28,7 +29,7 @@ Scheme = Mapping[str, Initializer | Mapping[str, float]]
 
 CALLER = "lstmrep.nn.init.from_file"
 GATE_ORDER = "ifgo"
-ROLES = ("weight_ih", "weight_hh", "weight_hr", "peephole", "bias")
+ROLES = ("weight_ih", "weight_hh", "weight_hr", "peephole", "bias", "head_weight", "head_bias")
 
 
 def uniform(scale: float) -> Initializer:
@@ -114,19 +115,20 @@ def _known(key: str, names: Iterable[str], path: Path) -> str:
     return key
 
 
-def initialize(module: nn.Module, scheme: Scheme | str | None, default_scale: float) -> None:
+def initialize(module: nn.Module, scheme: Scheme | str | None, default_scale: float, prefix: str = "") -> None:
     """Fill every parameter of ``module`` by its role, in registration order.
 
     Args:
-        module: a module whose parameters have the names of ``lstmrep.LSTM``.
+        module: a module whose parameters have the names of ``lstmrep.LSTM``, or of ``nn.Linear``.
         scheme: a mapping by role, a name (``"torch"``, ``"paper"``, ``"original"``), or none for ``"torch"``.
         default_scale: s of the default U(-s, s).
+        prefix: put before the parameters' roles: ``"head_"`` for a linear head.
     """
     chosen = _chosen(scheme)
     default = uniform(default_scale)
     with torch.no_grad():
         for name, parameter in module.named_parameters():
-            role = _role(name)
+            role = prefix + _role(name)
             how = chosen.get(role, default)
             if role == "bias" and role in chosen and "bias_hh" in name:
                 parameter.zero_()
@@ -194,11 +196,15 @@ NAMED: dict[str, Scheme] = {
         "weight_hr": fan_in(),
         "peephole": constant(0.0),
         "bias": constant(0.0),
+        "head_weight": fan_in(),
+        "head_bias": constant(0.0),
     },
     "original": {
         "weight_ih": uniform(0.01),
         "weight_hh": uniform(0.01),
         "peephole": uniform(0.1),
         "bias": constant(0.0),
+        "head_weight": uniform(0.01),
+        "head_bias": constant(0.0),
     },
 }

@@ -1,0 +1,388 @@
+"""The composite encoder-decoder of Srivastava, Mansimov and Salakhutdinov (2015), section 2.4, and its halves alone.
+
+One encoder reads the frames. From its last state one decoder tells the frames again, last first, and another the
+frames that come next. Either may be left out: an autoencoder, or a future predictor. The way of the data is in
+docs/models.md; sizes that the paper and its code use are in ``lstmrep.nn.presets``.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, fields
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from lstmrep.nn import presets
+from lstmrep.nn.checks import check_frames, check_sizes, choice, count, finite, option
+from lstmrep.nn.decoder import HANDOVERS, Decoder, decode, roll_out
+from lstmrep.nn.init import Scheme, initialize
+from lstmrep.nn.outputs import OUTPUTS, frame_loss, squash
+from lstmrep.nn.pretrained import Pretrained
+from lstmrep.nn.stack import Layers, Stack, State, run
+from lstmrep.ops.validate import CELLS
+from lstmrep.plan import BACKENDS, Problem
+
+FEEDINGS = ("teacher", "own", "scheduled")
+
+
+@dataclass(frozen=True)
+class CompositeConfig:
+    """The arguments of :class:`CompositeModel`, as ``model.config`` keeps and ``config.json`` holds them."""
+
+    input_size: int
+    hidden_size: int
+    num_layers: int = 1
+    reconstruct: int = 10
+    predict: int = 10
+    conditional_reconstruction: bool = False
+    conditional_future: bool = False
+    output: str = "bernoulli"
+    handover: str = "step"
+    peephole: bool = True
+    cell: str = "tanh"
+    feeding: str = "teacher"
+    reconstruction_weight: float = 1.0
+    future_weight: float = 1.0
+    squash: float = 2.0
+    batch_first: bool = True
+    recompute: bool = False
+    backend: str = "auto"
+
+    def __post_init__(self) -> None:
+        who = "lstmrep.CompositeModel"
+        check_sizes(who, self.input_size, self.hidden_size, self.num_layers)
+        count(who, "reconstruct", self.reconstruct, 0)
+        count(who, "predict", self.predict, 0)
+        if not self.reconstruct and not self.predict:
+            raise ValueError(
+                f"{who}: arguments 'reconstruct' and 'predict' are both 0; give one of them frames to make."
+            )
+        for name in ("conditional_reconstruction", "conditional_future", "peephole", "batch_first", "recompute"):
+            option(who, name, getattr(self, name))
+        choice(who, "output", self.output, OUTPUTS)
+        choice(who, "handover", self.handover, HANDOVERS)
+        choice(who, "cell", self.cell, CELLS)
+        choice(who, "feeding", self.feeding, FEEDINGS)
+        choice(who, "backend", self.backend, BACKENDS)
+        for name in ("reconstruction_weight", "future_weight", "squash"):
+            finite(who, name, getattr(self, name))
+
+
+@dataclass
+class CompositeOutput:
+    """What a call returns. By name, or by position as trainers that expect a tuple do (``output[0]`` is the loss).
+
+    ``loss`` is the weighted sum of the two, a scalar; ``reconstruction [B, reconstruct, *frame]`` is in the order in
+    which it was decoded, the last input frame first (``flip(1)`` for time order); ``future [B, predict, *frame]``;
+    ``state`` h and c ``[L, B, H]`` of the encoder. Heads that the model does not have are none.
+    """
+
+    loss: Tensor
+    reconstruction: Tensor | None
+    future: Tensor | None
+    state: State
+    reconstruction_loss: Tensor | None
+    future_loss: Tensor | None
+
+    def __getitem__(self, key: int | str) -> Any:
+        return getattr(self, key if isinstance(key, str) else fields(self)[key].name)
+
+
+class CompositeModel(Pretrained, nn.Module):
+    """Encoder LSTM, reconstruction decoder and future predictor.
+
+    ``encoder.*``, ``reconstruction.lstm.*``, ``reconstruction.head.*``, ``future.lstm.*``, ``future.head.*`` are the
+    names of the state_dict; each LSTM layer has one bias.
+
+    Args:
+        input_size: D, values of a frame (64*64 for the paper's digits); frames of any shape with D values are taken.
+        hidden_size: H, units of every layer.
+        num_layers: L, of the encoder and of each decoder. Default 1.
+        reconstruct: frames to tell again, the last one first; 0 leaves the head out. Default 10.
+        predict: frames to predict; 0 leaves the head out. Default 10.
+        conditional_reconstruction, conditional_future: the decoder reads the frame before (see ``feeding``).
+        output: ``"bernoulli"`` (logistic, cross-entropy), ``"gaussian"`` (linear, squared error), ``"relu"``
+            (rectified, squared error), ``"squash"`` (frames pass 2/(1+exp(-squash*x))-1, then as bernoulli).
+        handover: ``"step"``: decoders take one step from the encoder's state before their first frame; ``"copy"``:
+            the first frame is read off the encoder's state itself.
+        peephole: diagonal peepholes in every layer. Default True.
+        cell: ``"tanh"`` or ``"relu"``.
+        feeding: what a conditional decoder reads in training: ``"teacher"`` the true frame before, ``"own"`` the one it
+            made, ``"scheduled"`` the true one with probability ``model.teacher_probability`` (drawn for each sequence
+            and step). In eval mode it reads its own unless a call says otherwise.
+        reconstruction_weight, future_weight: of the two losses in their sum. Default 1.
+        squash: slope of the squashed output's curve. Default 2, which is tanh.
+        batch_first: frames are ``[B, T, *frame]``; False: ``[T, B, *frame]``. Default True.
+        recompute: keep h and c for the backward pass and form the gates again; less memory.
+        backend: ``"auto"``, or the one that must run.
+        init: how parameters start, see ``lstmrep.nn.init``: ``"torch"`` (default), ``"paper"``, ``"original"``, or a
+            mapping by role.
+        device, dtype: of the parameters.
+
+    Raises:
+        ValueError, TypeError: an argument is wrong; the message names it.
+
+    Source: Srivastava, Mansimov, Salakhutdinov 2015, sections 2.2 to 2.5; hand-over and outputs: the released code.
+
+    Example:
+        >>> model = CompositeModel(64, 32, reconstruct=5, predict=5)
+        >>> out = model(torch.rand(3, 10, 8, 8))
+        >>> tuple(out.future.shape), tuple(out.state.h.shape)
+        ((3, 5, 8, 8), (1, 3, 32))
+        >>> tuple(model.predict(torch.rand(3, 5, 8, 8), steps=20).shape)
+        (3, 20, 8, 8)
+    """
+
+    config_class = CompositeConfig
+    config: CompositeConfig
+
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int,
+        num_layers: int = 1,
+        *,
+        reconstruct: int = 10,
+        predict: int = 10,
+        conditional_reconstruction: bool = False,
+        conditional_future: bool = False,
+        output: str = "bernoulli",
+        handover: str = "step",
+        peephole: bool = True,
+        cell: str = "tanh",
+        feeding: str = "teacher",
+        reconstruction_weight: float = 1.0,
+        future_weight: float = 1.0,
+        squash: float = 2.0,
+        batch_first: bool = True,
+        recompute: bool = False,
+        backend: str = "auto",
+        init: Scheme | str | None = None,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        super().__init__()
+        c = self.config = CompositeConfig(
+            input_size=input_size,
+            hidden_size=hidden_size,
+            num_layers=num_layers,
+            reconstruct=reconstruct,
+            predict=predict,
+            conditional_reconstruction=conditional_reconstruction,
+            conditional_future=conditional_future,
+            output=output,
+            handover=handover,
+            peephole=peephole,
+            cell=cell,
+            feeding=feeding,
+            reconstruction_weight=float(reconstruction_weight),
+            future_weight=float(future_weight),
+            squash=float(squash),
+            batch_first=batch_first,
+            recompute=recompute,
+            backend=backend,
+        )
+        self.teacher_probability = 1.0
+        self.init = init
+        stack: dict[str, Any] = {
+            "peephole": peephole,
+            "cell": cell,
+            "recompute": recompute,
+            "backend": backend,
+            "init": init,
+            "device": device,
+            "dtype": dtype,
+        }
+        self.encoder = Stack(input_size, hidden_size, num_layers, **stack)
+        self.reconstruction = self._decoder(conditional_reconstruction, stack) if c.reconstruct else None
+        self.future = self._decoder(conditional_future, stack) if c.predict else None
+        for decoder in self._decoders():
+            initialize(decoder.head, init, default_scale=1.0 / math.sqrt(hidden_size), prefix="head_")
+
+    def _decoder(self, conditional: bool, stack: dict[str, Any]) -> Decoder:
+        c = self.config
+        return Decoder(
+            c.input_size,
+            c.hidden_size,
+            c.num_layers,
+            conditional=conditional,
+            output=c.output,
+            handover=c.handover,
+            **stack,
+        )
+
+    def _decoders(self) -> Iterator[Decoder]:
+        return (d for d in (self.reconstruction, self.future) if d is not None)
+
+    @classmethod
+    def from_preset(cls, name: str, **options: Any) -> CompositeModel:
+        """A model by the name of a configuration in the paper or its released code.
+
+        Args:
+            name: a key of ``lstmrep.nn.presets.COMPOSITE``.
+            options: arguments that replace the preset's, or ``device``, ``dtype``, ``init``.
+        """
+        return cls(**presets.arguments(presets.COMPOSITE, name, options))
+
+    def reset_parameters(self) -> None:
+        """Start all parameters again by the ``init`` scheme."""
+        self.encoder.reset_parameters()
+        for decoder in self._decoders():
+            decoder.lstm.reset_parameters()
+            initialize(decoder.head, self.init, default_scale=1.0 / math.sqrt(self.config.hidden_size), prefix="head_")
+
+    @property
+    def batch_first(self) -> bool:
+        """Whether frames are ``[B, T, *frame]``."""
+        return self.config.batch_first
+
+    def forward(self, frames: Tensor, *, feeding: str | None = None) -> CompositeOutput:
+        """Encode the input frames, run the decoders, form the losses.
+
+        Args:
+            frames: ``[B, T, *frame]`` (``[T, B, *frame]`` without batch_first). The last ``predict`` of them are
+                the future, those before are the input: at least one, and at least ``reconstruct``.
+            feeding: what conditional decoders read, ``"teacher"``, ``"own"`` or ``"scheduled"``; default: the
+                constructor's in training, ``"own"`` in eval mode.
+
+        Returns:
+            A :class:`CompositeOutput`.
+        """
+        c = self.config
+        if feeding is None:
+            feeding = c.feeding if self.training else "own"
+        choice("lstmrep.CompositeModel", "feeding", feeding, FEEDINGS)
+        x, shape = self._flat(frames, "frames", max(1, c.reconstruct) + c.predict)
+        split = x.shape[0] - c.predict
+        seen = x[:split]
+        _, last = self.encoder(seen)
+        targets: list[Tensor] = []
+        if self.reconstruction is not None:
+            targets.append(seen[split - c.reconstruct :].flip(0))
+        if self.future is not None:
+            targets.append(x[split:])
+        made = self._decode(list(self._decoders()), last, targets, feeding)
+        losses = [frame_loss(c.output, z, target) for z, target in zip(made, targets, strict=True)]
+        frames_made = [self._shaped(self._activate(z), shape) for z in made]
+        told = self.reconstruction is not None
+        reconstruction_loss = losses[0] if told else None
+        future_loss = losses[-1] if self.future is not None else None
+        parts = [
+            weight * loss
+            for weight, loss in ((c.reconstruction_weight, reconstruction_loss), (c.future_weight, future_loss))
+            if loss is not None
+        ]
+        return CompositeOutput(
+            loss=parts[0] if len(parts) == 1 else parts[0] + parts[1],
+            reconstruction=frames_made[0] if told else None,
+            future=frames_made[-1] if self.future is not None else None,
+            state=last.state(),
+            reconstruction_loss=reconstruction_loss,
+            future_loss=future_loss,
+        )
+
+    @torch.no_grad()
+    def predict(self, frames: Tensor, steps: int | None = None) -> Tensor:
+        """The frames that follow, each decoder step reading what the model itself made.
+
+        Args:
+            frames: input frames only, ``[B, T, *frame]`` (``[T, B, *frame]``).
+            steps: frames to predict, any number; default: the constructor's ``predict``.
+
+        Returns:
+            ``[B, steps, *frame]``, without gradient.
+        """
+        if self.future is None:
+            raise ValueError(
+                "lstmrep.CompositeModel.predict: the model was built with predict=0 and has no future head."
+            )
+        steps = self.config.predict if steps is None else count("lstmrep.CompositeModel.predict", "steps", steps, 1)
+        x, shape = self._flat(frames, "frames", 1)
+        _, last = self.encoder(x)
+        z = (
+            roll_out(self.future, last, steps)
+            if self.future.conditional
+            else decode([self.future], last, [steps], [])[0]
+        )
+        return self._shaped(self._activate(z), shape)
+
+    def encode(self, frames: Tensor, *, step: int | None = None, detach: bool = False) -> State:
+        """The encoder's state: the representation that the paper learns.
+
+        Args:
+            frames: input frames only, ``[B, T, *frame]`` (``[T, B, *frame]``).
+            step: the frame after which to look (negative: from the end); default: the last.
+            detach: without gradient.
+
+        Returns:
+            h and c of every layer, ``[L, B, H]`` each.
+        """
+        x, _ = self._flat(frames, "frames", 1)
+        if step is not None:
+            if not -x.shape[0] <= step < x.shape[0]:
+                raise ValueError(
+                    f"lstmrep.CompositeModel.encode: argument 'step' is {step}, expected one of {x.shape[0]} frames."
+                )
+            x = x[: step % x.shape[0] + 1]
+        with torch.set_grad_enabled(torch.is_grad_enabled() and not detach):
+            _, last = run([self.encoder], x, None)
+            return last.state()
+
+    def problems(self, batch: int, steps: int) -> list[Problem]:
+        """What each call of the op asks for, for ``batch`` sequences of ``steps`` frames; for ``lstmrep.explain``."""
+        made = self.encoder.problems(batch, steps - self.config.predict)
+        decoders = list(self._decoders())
+        frames = [n for n in (self.config.reconstruct, self.config.predict) if n]
+        groups = [[0, 1]] if self._together(decoders) else [[k] for k in range(len(decoders))]
+        for group in groups:
+            runs = max(frames[k] for k in group) - decoders[0].skipped
+            if runs:
+                made += decoders[group[0]].lstm.problems(batch, runs, len(group))
+        return made
+
+    @staticmethod
+    def _together(decoders: list[Decoder]) -> bool:
+        """Whether both decoders can share each layer's call: they read alike."""
+        return len(decoders) == 2 and decoders[0].conditional == decoders[1].conditional
+
+    def _decode(self, decoders: list[Decoder], last: Layers, targets: list[Tensor], feeding: str) -> list[Tensor]:
+        """The head's numbers of each decoder, ``[T_k, B, D]``."""
+        steps = [t.shape[0] for t in targets]
+        if feeding == "teacher" or not any(d.conditional for d in decoders):
+            fed = [t[:-1] if d.conditional else t[:0] for d, t in zip(decoders, targets, strict=True)]
+            if self._together(decoders):
+                return decode(decoders, last, steps, fed)
+            return [decode([d], last, [n], [f])[0] for d, n, f in zip(decoders, steps, fed, strict=True)]
+        made = []
+        for decoder, target in zip(decoders, targets, strict=True):
+            n = target.shape[0]
+            if not decoder.conditional:
+                made.append(decode([decoder], last, [n], [])[0])
+                continue
+            keep = None
+            if feeding == "scheduled":
+                drawn = torch.rand(max(n - 1, 0), target.shape[1], 1, device=target.device)
+                keep = drawn < self.teacher_probability
+            made.append(roll_out(decoder, last, n, target[:-1], keep))
+        return made
+
+    def _activate(self, z: Tensor) -> Tensor:
+        return OUTPUTS[self.config.output].activation(z)
+
+    def _flat(self, frames: Tensor, name: str, fewest: int) -> tuple[Tensor, torch.Size]:
+        """Frames as ``[T, B, D]``, squashed where the output is, and the shape of one frame."""
+        c = self.config
+        check_frames(type(self).__name__, name, frames, c.input_size, fewest, self.encoder.weight("weight_hh", 0), c)
+        x = frames.flatten(2)
+        if c.batch_first:
+            x = x.transpose(0, 1)
+        return (squash(x, c.squash) if c.output == "squash" else x), frames.shape[2:]
+
+    def _shaped(self, frames: Tensor, shape: torch.Size) -> Tensor:
+        """``[T, B, D]`` back in the caller's order and frame shape."""
+        if self.config.batch_first:
+            frames = frames.transpose(0, 1)
+        return frames.unflatten(2, shape) if len(shape) > 1 else frames

@@ -1,0 +1,140 @@
+"""A decoder: a stack that starts from the encoder's state, and a linear head that turns its top layer into frames.
+
+Two ways to run: ``decode`` takes whole sequences, for decoders that read nothing or whose inputs are known before
+(the true frames), and both decoders side by side where they agree; ``roll_out`` goes frame by frame, for a decoder that
+reads its own output.
+
+Hand-over, with (h, c) the encoder's last state: ``"step"`` makes it the state before step 0, so that frame 0 is
+head(cell(h, c)) with no input; ``"copy"`` makes it the state of step 0, so that frame 0 is head(h).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from lstmrep.nn.outputs import OUTPUTS
+from lstmrep.nn.stack import Layers, Stack, run
+
+HANDOVERS = ("step", "copy")
+
+
+class Decoder(nn.Module):
+    """``lstm`` (a :class:`Stack`) and ``head`` (``nn.Linear(H, D)``).
+
+    Args:
+        frame_size: D, values of a frame.
+        hidden_size: H.
+        num_layers: L, as many as the encoder's.
+        conditional: step t reads frame t-1; without it the bottom layer has no input matrix.
+        output: a key of ``lstmrep.nn.outputs.OUTPUTS``.
+        handover: ``"step"`` or ``"copy"``.
+        stack: further arguments of :class:`Stack`.
+    """
+
+    def __init__(
+        self,
+        frame_size: int,
+        hidden_size: int,
+        num_layers: int,
+        *,
+        conditional: bool,
+        output: str,
+        handover: str,
+        **stack: Any,
+    ) -> None:
+        super().__init__()
+        self.conditional = conditional
+        self.output = output
+        self.handover = handover
+        self.lstm = Stack(frame_size if conditional else 0, hidden_size, num_layers, **stack)
+        self.head = nn.Linear(hidden_size, frame_size, device=stack.get("device"), dtype=stack.get("dtype"))
+
+    def activation(self, z: Tensor) -> Tensor:
+        """Frames from the head's numbers."""
+        return OUTPUTS[self.output].activation(z)
+
+    @property
+    def skipped(self) -> int:
+        """Steps that need no recurrence: 1 where the encoder's state is the state of step 0."""
+        return 1 if self.handover == "copy" else 0
+
+
+def decode(decoders: Sequence[Decoder], start: Layers, steps: Sequence[int], fed: Sequence[Tensor]) -> list[Tensor]:
+    """Whole sequences of decoders that agree in sizes and conditioning, each layer of all of them in one op.
+
+    Args:
+        decoders: N decoders.
+        start: the encoder's last state.
+        steps: frames that each makes, 1 or more.
+        fed: for each conditional decoder the frames ``[steps - 1, B, D]`` that steps 1, 2, ... read; else empty.
+
+    Returns:
+        The head's numbers of each, ``[steps, B, D]``.
+    """
+    one = decoders[0]
+    runs = [n - one.skipped for n in steps]
+    longest = max(runs)
+    h = None
+    if longest:
+        lengths = None
+        if min(runs) != longest:
+            batch = start.h[0].shape[1]
+            lengths = torch.stack([torch.full((batch,), n, device=start.h[0].device, dtype=torch.int32) for n in runs])
+        x = None
+        if one.conditional:
+            padded = [_padded(f, one.skipped == 0, longest) for f in fed]
+            x = padded[0] if len(padded) == 1 else torch.stack(padded)
+        h, _ = run([d.lstm for d in decoders], x, start, steps=longest, lengths=lengths)
+    made = []
+    for k, decoder in enumerate(decoders):
+        top = [start.h[-1]] if one.skipped else []
+        if h is not None and runs[k]:
+            top.append(h[k, : runs[k]])
+        made.append(decoder.head(top[0] if len(top) == 1 else torch.cat(top)))
+    return made
+
+
+def roll_out(
+    decoder: Decoder, start: Layers, steps: int, truth: Tensor | None = None, keep: Tensor | None = None
+) -> Tensor:
+    """A conditional decoder frame by frame, reading what it made (after the activation; gradient flows through it).
+
+    Args:
+        decoder: a conditional decoder.
+        start: the encoder's last state.
+        steps: frames to make.
+        truth: frames ``[steps - 1, B, D]`` that steps 1, 2, ... would read, where ``keep`` may choose them.
+        keep: booleans ``[steps - 1, B, 1]``: this sequence reads the true frame at this step. None: never.
+
+    Returns:
+        The head's numbers ``[steps, B, D]``.
+    """
+    made: list[Tensor] = []
+    state = start
+    if decoder.skipped:
+        made.append(decoder.head(state.h[-1]))
+    while len(made) < steps:
+        t = len(made)
+        if t == 0:
+            x = state.h[-1].new_zeros(1, state.h[-1].shape[1], decoder.lstm.input_size)
+        else:
+            x = decoder.activation(made[-1])
+            if truth is not None and keep is not None:
+                x = torch.where(keep[t - 1 : t], truth[t - 1 : t].to(x.dtype), x)
+        h, state = decoder.lstm(x, state)
+        made.append(decoder.head(h))
+    return torch.cat(made)
+
+
+def _padded(fed: Tensor, first: bool, steps: int) -> Tensor:
+    """Inputs of ``steps`` steps: a zero frame for step 0 (no input: its product is zero), the fed ones, zeros."""
+    parts = [fed.new_zeros(1, *fed.shape[1:])] if first else []
+    parts.append(fed)
+    missing = steps - fed.shape[0] - len(parts) + 1
+    if missing:
+        parts.append(fed.new_zeros(missing, *fed.shape[1:]))
+    return parts[0] if len(parts) == 1 else torch.cat(parts)
