@@ -1,0 +1,111 @@
+"""Datasets by name and settings, as a configuration file gives them: one mapping makes train, valid and test."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+from lstmrep.data.arguments import one_of
+from lstmrep.data.dataset import ClipDataset
+from lstmrep.data.digits import load_digits
+from lstmrep.data.fixed import SequenceFile
+from lstmrep.data.moving import MovingMNIST
+from lstmrep.data.sources import GLYPH_SIZE, SIDE, SPLITS
+
+CALLER = "lstmrep.data.make"
+
+
+def make(name: str, split: str, **settings: Any) -> ClipDataset:
+    """The dataset ``name`` for ``split``.
+
+    ``make("moving_mnist", split, ...)`` loads digits (``source``, default ``"sklearn"``; ``root``; ``digit_size``,
+    default 28, for glyphs 5; ``digit_seed``, default 0) and moves them; other settings are those of
+    :class:`MovingMNIST`. The same settings give each split digits and clips of its own.
+
+    ``make("sequence_file", split, path=..., ...)`` reads a file; other settings are those of :class:`SequenceFile`.
+    ``path``, ``clips`` and ``md5`` may be mappings by split, such as ``clips={"valid": (0, 1000), "test": (1000,
+    10000)}``. One file without ``clips`` is a test set and nothing else.
+
+    Args:
+        name: one of :func:`names`.
+        split: ``"train"``, ``"valid"`` or ``"test"``.
+        settings: arguments of the dataset by name; lists do for tuples.
+
+    Returns:
+        The dataset.
+
+    Raises:
+        ValueError: the name, the split or a setting is not known, or not as the dataset expects.
+    """
+    one_of(CALLER, "name", name, names())
+    one_of(CALLER, "split", split, SPLITS)
+    build, dataset = _DATASETS[name]
+    parameters = {**inspect.signature(build).parameters, **inspect.signature(dataset).parameters}
+    known = [key for key in parameters if key not in ("split", "rest", "digits")]
+    unknown = [key for key in settings if key not in known]
+    if unknown:
+        raise ValueError(f"{CALLER}: setting '{unknown[0]}' of {name} is not known; known are {', '.join(known)}.")
+    return build(split, **settings)
+
+
+def names() -> tuple[str, ...]:
+    """The names that :func:`make` knows."""
+    return tuple(_DATASETS)
+
+
+def _moving_mnist(
+    split: str,
+    source: str = "sklearn",
+    root: str | Path | None = None,
+    digit_size: int | None = None,
+    digit_seed: int = 0,
+    **rest: Any,
+) -> ClipDataset:
+    if digit_size is None:
+        digit_size = GLYPH_SIZE if source == "glyphs" else SIDE
+    return MovingMNIST(load_digits(source, split, root, digit_size, seed=digit_seed), **rest)
+
+
+def _sequence_file(
+    split: str,
+    path: str | Path | Mapping[str, str | Path] | None = None,
+    clips: Sequence[int] | Mapping[str, Sequence[int]] | None = None,
+    md5: bool | str | Mapping[str, bool | str] = False,
+    **rest: Any,
+) -> ClipDataset:
+    if path is None:
+        raise ValueError(f"{CALLER}: setting 'path' of sequence_file is missing; pass the .npy file.")
+    by_split = isinstance(path, Mapping) or isinstance(clips, Mapping)
+    if not by_split and split != "test":
+        raise ValueError(
+            f"{CALLER}: one sequence_file is a test set, and split is '{split}'; pass clips or path as a mapping by "
+            "split to divide it."
+        )
+    if isinstance(clips, Mapping) and not isinstance(path, Mapping):
+        _disjoint(clips)
+    own = _of(path, "path", split)
+    return SequenceFile(own, clips=_of(clips, "clips", split), md5=_of(md5, "md5", split), split=split, **rest)
+
+
+def _of(setting: Any, name: str, split: str) -> Any:
+    if not isinstance(setting, Mapping):
+        return setting
+    if split not in setting:
+        raise ValueError(f"{CALLER}: setting '{name}' of sequence_file has no '{split}', only {', '.join(setting)}.")
+    return setting[split]
+
+
+def _disjoint(clips: Mapping[str, Sequence[int]]) -> None:
+    ends = sorted((first, end, split) for split, (first, end) in clips.items())
+    for (_, end, one), (first, _, other) in pairwise(ends):
+        if first < end:
+            raise ValueError(f"{CALLER}: setting 'clips' gives clips {first} to {end - 1} to both {one} and {other}.")
+
+
+_DATASETS: dict[str, tuple[Callable[..., ClipDataset], type[ClipDataset]]] = {
+    "moving_mnist": (_moving_mnist, MovingMNIST),
+    "sequence_file": (_sequence_file, SequenceFile),
+}
