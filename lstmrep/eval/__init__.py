@@ -1,1 +1,46 @@
 """What predictions are worth: the paper's units, the field's metrics, baselines beside every number."""
+
+from lstmrep.eval.baselines import copy_last, displacement, linear_motion, mean_frame, mean_pixel
+from lstmrep.eval.classification import (
+    PooledAccuracy,
+    class_accuracy,
+    clip_accuracy,
+    confusion,
+    pool,
+    pooled_accuracy,
+    windows,
+)
+from lstmrep.eval.cost import flops_per_clip, parameters
+from lstmrep.eval.evaluate import evaluate, recompute
+from lstmrep.eval.metrics import cross_entropy, entropy, half_squared_error, mae, mse, psnr, squared_error, ssim
+from lstmrep.eval.report import Report, Row, load
+
+__all__ = [
+    "PooledAccuracy",
+    "Report",
+    "Row",
+    "class_accuracy",
+    "clip_accuracy",
+    "confusion",
+    "copy_last",
+    "cross_entropy",
+    "displacement",
+    "entropy",
+    "evaluate",
+    "flops_per_clip",
+    "half_squared_error",
+    "linear_motion",
+    "load",
+    "mae",
+    "mean_frame",
+    "mean_pixel",
+    "mse",
+    "parameters",
+    "pool",
+    "pooled_accuracy",
+    "psnr",
+    "recompute",
+    "squared_error",
+    "ssim",
+    "windows",
+]
