@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, fields
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -19,8 +20,9 @@ from lstmrep.nn import presets
 from lstmrep.nn.checks import check_frames, check_sizes, choice, count, finite, option
 from lstmrep.nn.decoder import HANDOVERS, Decoder, decode, roll_out
 from lstmrep.nn.init import Scheme, initialize
+from lstmrep.nn.original import state_dict_from_original
 from lstmrep.nn.outputs import OUTPUTS, frame_loss, squash
-from lstmrep.nn.pretrained import Pretrained
+from lstmrep.nn.pretrained import Pretrained, check_state
 from lstmrep.nn.stack import Layers, Stack, State, run
 from lstmrep.ops.validate import CELLS
 from lstmrep.plan import BACKENDS, Problem
@@ -233,6 +235,32 @@ class CompositeModel(Pretrained, nn.Module):
         for decoder in self._decoders():
             decoder.lstm.reset_parameters()
             initialize(decoder.head, self.init, default_scale=1.0 / math.sqrt(self.config.hidden_size), prefix="head_")
+
+    def load_original(self, path: str | Path, layers: dict[str, list[str]] | None = None) -> CompositeModel:
+        """Take the weights of an ``.h5`` file that the released code wrote; see ``lstmrep.nn.original``.
+
+        Args:
+            path: the file.
+            layers: names of its layers by role; default: found by their names.
+
+        Returns:
+            The model itself.
+        """
+        state = state_dict_from_original(path, layers)
+        for name, decoder in (("reconstruction", self.reconstruction), ("future", self.future)):
+            if decoder is not None and not decoder.conditional:
+                # The released code keeps this matrix for decoders that never use it.
+                state.pop(f"{name}.lstm.weight_ih_l0", None)
+        if not self.config.peephole and any(t.any() for key, t in state.items() if ".weight_p" in key):
+            raise ValueError(
+                f"lstmrep.CompositeModel.load_original: {path} has peepholes; build the model with peephole=True."
+            )
+        path = Path(path)
+        own = self.state_dict()
+        state = {k: t for k, t in state.items() if k in own or ".weight_p" not in k}
+        check_state(self, state, path, "lstmrep.CompositeModel.load_original")
+        self.load_state_dict(state)
+        return self
 
     @property
     def batch_first(self) -> bool:
