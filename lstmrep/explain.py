@@ -12,9 +12,7 @@ from lstmrep.nn import LSTM, ActionClassifier, CompositeModel
 from lstmrep.plan import Plan, Problem, plan
 
 
-def explain(
-    what: Problem | LSTM | CompositeModel | ActionClassifier, input: torch.Tensor | None = None
-) -> list[Plan]:
+def explain(what: Problem | LSTM | CompositeModel | ActionClassifier, input: torch.Tensor | None = None) -> list[Plan]:
     """Print the plan of a problem, or of each call that a module makes, and return it.
 
     For a composite model in training the memory of a step is added, by shapes and with Adam's state.

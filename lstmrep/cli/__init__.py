@@ -1,0 +1,67 @@
+"""The command line, ``python -m lstmrep COMMAND`` or ``lstmrep COMMAND``. One file a command.
+
+A mistake of the user's ends with one sentence and exit status 2; ``--traceback`` shows where it was raised.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import sys
+from collections.abc import Sequence
+
+import lstmrep
+
+# Command -> its module, which is imported when it runs: `info` must work where packages of `train` are missing.
+COMMANDS = {
+    "info": ("lstmrep.cli.info", "what was built, what can run here, and why not the rest"),
+    "demo": ("lstmrep.cli.demo", "train on real digits for about a minute, evaluate, write a gallery"),
+    "train": ("lstmrep.cli.train", "train a composite model or a classifier from a configuration"),
+    "eval": ("lstmrep.cli.evaluate", "score a trained model beside the baselines"),
+    "predict": ("lstmrep.cli.predict", "continue clips of a file"),
+}
+EPILOG = """examples:
+  python -m lstmrep info
+  python -m lstmrep demo
+  python -m lstmrep train mnist_small --out runs/digits model.hidden_size=256
+  python -m lstmrep train --resume --out runs/digits
+  python -m lstmrep eval runs/digits
+  python -m lstmrep predict runs/digits --input clips.npy --steps 30 --output future.npy"""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command.
+
+    Args:
+        arguments: words of the command line; default: those of the process.
+
+    Returns:
+        Exit status: 0; 1 where a command says that its aim was missed; 2 for a mistake; 130 when interrupted.
+    """
+    parser = argparse.ArgumentParser(
+        prog="lstmrep",
+        description="LSTM kernels with peephole connections, and the composite model built from them.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=f"lstmrep {lstmrep.__version__}")
+    parser.add_argument("--traceback", action="store_true", help="show where an error was raised")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    for name, (module, summary) in COMMANDS.items():
+        made = commands.add_parser(
+            name, help=summary, description=summary, formatter_class=argparse.RawDescriptionHelpFormatter
+        )
+        importlib.import_module(module).add_arguments(made)
+    given = parser.parse_args(arguments)
+    try:
+        status: int = importlib.import_module(COMMANDS[given.command][0]).run(given)
+    except KeyboardInterrupt:
+        print("lstmrep: interrupted.", file=sys.stderr)
+        return 130
+    except (ValueError, TypeError, KeyError, OSError, ImportError, RuntimeError) as error:
+        if given.traceback:
+            raise
+        text = error.args[0] if isinstance(error, KeyError) and error.args else error
+        print(f"error: {text}", file=sys.stderr)
+        return 2
+    return status

@@ -1,0 +1,131 @@
+"""What commands share: a configuration's model and data, and the folder of a run.
+
+A run's folder holds ``config.toml``, ``history.jsonl``, ``checkpoints/`` and, when training has ended, ``model/`` as
+``from_pretrained`` reads it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+import json
+from collections.abc import Sequence
+from importlib import resources
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lstmrep.nn import ActionClassifier, CompositeModel
+
+if TYPE_CHECKING:
+    from lstmrep.data import ClipDataset
+    from lstmrep.train import Config
+
+CONFIGS = "configs"
+MODEL = "model"
+Model = CompositeModel | ActionClassifier
+
+
+def shipped() -> list[str]:
+    """Names of the configurations that come with the library."""
+    folder = resources.files("lstmrep") / CONFIGS
+    return sorted(p.name.removesuffix(".toml") for p in folder.iterdir() if p.name.endswith(".toml"))
+
+
+def read_config(names: Sequence[str], overrides: Sequence[str]) -> tuple[Config, list[str]]:
+    """A configuration and remarks on it.
+
+    Args:
+        names: one shipped name or ``.toml`` file, or a ``.pbtxt`` model file and up to two dataset files.
+        overrides: ``section.setting=value``.
+
+    Raises:
+        FileNotFoundError, TypeError, ValueError: one sentence names what is wrong.
+    """
+    from lstmrep.train import config, pbtxt
+
+    notes: list[str] = []
+    if names and names[0].endswith(".pbtxt"):
+        if len(names) > 3:
+            raise ValueError(
+                f"lstmrep train: {len(names)} files, expected a model's, its data and its validation data."
+            )
+        loaded = pbtxt.load(*names)
+        notes = loaded.notes
+        return config.with_overrides(loaded.to_dict(), overrides), notes
+    if len(names) != 1:
+        raise ValueError(
+            f"lstmrep train: {len(names)} configurations, expected one: {', '.join(shipped())}, or a file."
+        )
+    name = names[0]
+    if name in shipped():
+        with resources.as_file(resources.files("lstmrep") / CONFIGS / f"{name}.toml") as path:
+            return config.load(path, overrides), notes
+    if not name.endswith(".toml"):
+        raise FileNotFoundError(
+            f"lstmrep train: no configuration '{name}'; choose one of {', '.join(shipped())}, or name a .toml or "
+            ".pbtxt file."
+        )
+    return config.load(name, overrides), notes
+
+
+def make_data(config: Config, split: str, **changes: Any) -> ClipDataset:
+    """The dataset of a configuration for a split."""
+    from lstmrep import data
+
+    settings = {**config.data, **changes}
+    return data.make(settings.pop("name", "moving_mnist"), split, **settings)
+
+
+def resolve(config: Config, data: ClipDataset | None) -> Config:
+    """The configuration with the frame's size filled in from the data, where it is left out."""
+    model = dict(config.model)
+    if data is not None and "preset" not in model:
+        c, h, w = data.frame_shape
+        model.setdefault("input_size", c * h * w)
+    return dataclasses.replace(config, model=model)
+
+
+def make_model(config: Config, device: str | None = None) -> Model:
+    """The model of a configuration: a classifier where it says ``num_classes``.
+
+    Raises:
+        ValueError: a setting is missing or not known; one sentence names it.
+    """
+    from lstmrep.train.settings import nearest
+
+    settings = dict(config.model)
+    kind: type[Model] = ActionClassifier if "num_classes" in settings else CompositeModel
+    preset = settings.pop("preset", None)
+    known = [name for name in inspect.signature(kind).parameters if name != "dtype"]
+    for name in settings:
+        if name not in known:
+            raise ValueError(f"lstmrep train: setting 'model.{name}' is not known; {nearest(name, known)}.")
+    if preset is None:
+        for name in ("input_size", "hidden_size"):
+            if name not in settings:
+                raise ValueError(f"lstmrep train: setting 'model.{name}' is missing; give it, or model.preset.")
+    settings.setdefault("device", device)
+    return kind(**settings) if preset is None else kind.from_preset(preset, **settings)
+
+
+def load_run(folder: str | Path) -> tuple[Model, Config | None]:
+    """The trained model of a run's folder, or of one that ``save_pretrained`` wrote, and the run's configuration.
+
+    Raises:
+        FileNotFoundError, ValueError: there is no model; the message says how to come by one.
+    """
+    from lstmrep.train import load
+
+    folder = Path(folder)
+    path = folder / MODEL if (folder / MODEL).is_dir() else folder
+    if not (path / "config.json").is_file():
+        hint = (
+            f"training has not ended; go on with python -m lstmrep train --resume --out {folder}"
+            if (folder / "config.toml").is_file()
+            else "pass a folder that lstmrep train or save_pretrained wrote"
+        )
+        raise FileNotFoundError(f"lstmrep: no trained model in {folder}; {hint}.")
+    name = json.loads((path / "config.json").read_text(encoding="utf-8")).get("model")
+    kind: type[Model] = ActionClassifier if name == ActionClassifier.__name__ else CompositeModel
+    config = load(folder / "config.toml") if (folder / "config.toml").is_file() else None
+    return kind.from_pretrained(path), config
