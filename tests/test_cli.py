@@ -42,6 +42,17 @@ def test_the_log_has_the_losses_and_sizes(tmp_path, capsys):
         assert word in text
 
 
+def test_measured_memory_is_what_was_said(capsys):
+    arguments = ["model.hidden_size=192", "data.canvas=20", "train.max_iters=1", "train.validate_every=0"]
+    assert main(words("train", "toy", *arguments, "--measure-memory")) == 0
+    text = capsys.readouterr().out
+    said, found = (
+        int(re.search(pattern, text, re.MULTILINE).group(1).replace(",", ""))
+        for pattern in (r"^memory +([\d,]+) MB at a training", r"^measured +([\d,]+) MB")
+    )
+    assert 0.9 * found <= said <= 1.1 * found
+
+
 def test_resume_goes_on_and_equals_one_run(run_folder, tmp_path, capsys):
     half, arguments = tmp_path / "half", [*SMALL, "model.conditional_future=true"]
     assert main(words("train", "toy", *arguments, "train.max_iters=2", "--out", half)) == 0

@@ -40,6 +40,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("config", nargs="*", metavar="CONFIG | section.setting=value", help="see below")
     parser.add_argument("--out", type=Path, help="folder of the run; without it nothing is written")
     parser.add_argument("--resume", action="store_true", help="go on with the run in --out, with its configuration")
+    parser.add_argument("--measure-memory", action="store_true", help="run one step first and print what torch held")
     parser.add_argument("--dry-run", action="store_true", help="print the configuration, sizes and memory, and stop")
 
 
@@ -54,11 +55,13 @@ def run(given: argparse.Namespace) -> int:
     config, notes = runs.read_config(names, overrides)
     if given.dry_run:
         return _dry_run(config, notes)
-    result = train(config, given.out, resume=given.resume, notes=notes)
+    result = train(config, given.out, resume=given.resume, notes=notes, measure=given.measure_memory)
     return 130 if result.stopped == "interrupted" else 0
 
 
-def train(config: Config, out: Path | None, *, resume: bool = False, notes: list[str] | None = None) -> Result:
+def train(
+    config: Config, out: Path | None, *, resume: bool = False, notes: list[str] | None = None, measure: bool = False
+) -> Result:
     """Train as the configuration says, and leave the model in ``out/model``.
 
     Args:
@@ -66,6 +69,7 @@ def train(config: Config, out: Path | None, *, resume: bool = False, notes: list
         out: its folder, or none.
         resume: go on with it.
         notes: remarks to print first.
+        measure: run a forward and backward pass first and print the bytes that torch held at its peak (CPU only).
 
     Returns:
         The trainer's result.
@@ -85,6 +89,8 @@ def train(config: Config, out: Path | None, *, resume: bool = False, notes: list
     model = runs.make_model(config)
     if first:
         _announce(model, config, data, notes or [])
+        if measure:
+            _measure(model, config, data)
     trainer = Trainer(model, data, config, valid=valid, out=out)
     result = trainer.fit(resume=resume)
     if first:
@@ -109,14 +115,41 @@ def _announce(model: runs.Model, config: Config, data: Any, notes: list[str]) ->
     sys.stdout.flush()
 
 
+def _measure(model: runs.Model, config: Config, data: Any) -> None:
+    """What a training step holds by torch's record, for comparison with the line before it."""
+    from lstmrep.testing.memory import peak_bytes
+
+    if not isinstance(model, CompositeModel) or torch.cuda.is_available():
+        raise ValueError(
+            "lstmrep train: --measure-memory is for composite models on a machine without CUDA; leave it out."
+        )
+    made = data.batch(range(config.train.batch_size))
+    frames = made[0] if isinstance(made, tuple) else made
+    if not model.batch_first:
+        frames = frames.transpose(0, 1)
+
+    def step() -> object:
+        out = model(frames)
+        out.loss.backward()
+        return out
+
+    peak = peak_bytes(step)
+    model.zero_grad(set_to_none=True)
+    parameters = sum(p.numel() * p.element_size() for p in model.parameters())
+    optimizer = _state_tensors(config) * parameters
+    print(f"measured  {(parameters + peak + optimizer) / 1e6:,.0f} MB: gradients and kept values {peak / 1e6:,.0f} MB")
+
+
+def _state_tensors(config: Config) -> int:
+    plain = config.optimizer.name == "sgd" and not config.optimizer.momentum
+    return 0 if plain else STATE[config.optimizer.name]
+
+
 def _memory(model: runs.Model, config: Config, frames: int) -> str:
     if not isinstance(model, CompositeModel):
         return ""
-    tensors = STATE[config.optimizer.name]
-    if config.optimizer.name == "sgd" and not config.optimizer.momentum:
-        tensors = 0
     world = int(os.environ.get("WORLD_SIZE", "1"))
-    return footprint(model, -(-config.train.batch_size // world), frames, tensors).describe()
+    return footprint(model, -(-config.train.batch_size // world), frames, _state_tensors(config)).describe()
 
 
 def _dry_run(config: Config, notes: list[str]) -> int:
