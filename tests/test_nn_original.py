@@ -338,3 +338,18 @@ def test_a_decoder_alone_has_no_arguments(path):
     assert {name.split(".")[0] for name in state} == {"future"}
     with pytest.raises(ValueError, match="has no encoder"):
         arguments_from_original(state)
+
+
+def test_a_model_takes_the_file(path):
+    state = state_dict_from_original(write(path, composite(2)))
+    options = {"conditional_reconstruction": True, "conditional_future": True}
+    model = lstmrep.CompositeModel(D, H, 2, **options)
+    assert model.load_original(path) is model
+    assert all(torch.equal(t, model.state_dict()[name]) for name, t in state.items())
+    # The file's input matrix of a decoder that reads nothing has no place and is left out.
+    unconditional = lstmrep.CompositeModel(D, H, 2).load_original(path)
+    assert torch.equal(unconditional.future.lstm.weight_hh_l0, model.future.lstm.weight_hh_l0)
+    with pytest.raises(ValueError, match="has peepholes; build the model with peephole=True"):
+        lstmrep.CompositeModel(D, H, 2, **options, peephole=False).load_original(path)
+    with pytest.raises(ValueError, match=r"tensor 'encoder.weight_ih_l0' .* has shape .*, the model's has"):
+        lstmrep.CompositeModel(D, H + 1, 2, **options).load_original(path)
