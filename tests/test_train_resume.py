@@ -9,6 +9,7 @@ import pytest
 import torch
 from train_runs import Endless, config, go_on, killed_run, processes, same_parameters, small
 
+from lstmrep.testing.tolerance import one_thread
 from lstmrep.train import CheckpointError, Trainer, read_history
 
 pytest.importorskip("safetensors", reason="safetensors is not installed")
@@ -73,15 +74,20 @@ def test_a_damaged_newest_is_passed_over(tmp_path, capsys):
 
 
 def test_killed_at_random_moments(tmp_path):
+    with one_thread():  # as in the processes
+        _killed_at_random_moments(tmp_path)
+
+
+def _killed_at_random_moments(tmp_path):
     whole, model = killed_run(tmp_path / "whole")
     expected = whole.fit()
     context = processes()
     rng = random.Random(5)
-    moments = [rng.uniform(0, 0.12) for _ in range(KILLS)]
+    moments = [rng.uniform(0, 0.05) for _ in range(KILLS)]
     reached = []
-    for moment in moments:
+    for k, moment in enumerate(moments):
         ours, theirs = context.Pipe()
-        process = context.Process(target=go_on, args=(tmp_path / "killed", theirs))
+        process = context.Process(target=go_on, args=(tmp_path / "killed", theirs, k % 2 == 1))
         process.start()
         ours.recv()
         time.sleep(moment)

@@ -95,9 +95,8 @@ def same_parameters(a: nn.Module, b: nn.Module) -> bool:
 
 def killed_run(out: Path | None) -> tuple[Trainer, nn.Module]:
     """The run of the kill test: writes often, so that a random moment often falls into a write."""
-    torch.set_num_threads(1)
     model = small()
-    settings = config(150, save_every=3, validate_every=50, validation_batches=1, keep_checkpoints=2)
+    settings = config(300, save_every=3, validate_every=50, validation_batches=1, keep_checkpoints=2)
     return Trainer(model, Endless(), settings, valid=Endless(), out=out, progress=False), model
 
 
@@ -108,15 +107,27 @@ def processes() -> BaseContext:
     return context
 
 
-def go_on(out: Path, ready: Connection) -> None:
-    """A process that goes on with the run of the kill test."""
+def go_on(out: Path, ready: Connection, at_first_batch: bool) -> None:
+    """A process that goes on with the run of the kill test; says when it starts, or when it asks for a batch."""
+    torch.set_num_threads(1)
     trainer, _ = killed_run(out)
-    ready.send(True)
+    if at_first_batch:
+        real, told = trainer.data.batch, []
+
+        def batch(indices: list[int]) -> Tensor:
+            if not told:
+                told.append(ready.send(True))
+            return real(indices)
+
+        trainer.data.batch = batch
+    else:
+        ready.send(True)
     trainer.fit(resume=True)
 
 
 def die_in_write(out: Path, point: str) -> None:
     """A process that is killed in the middle of its second checkpoint, at a call of the writer."""
+    torch.set_num_threads(1)
     trainer, calls = killed_run(out)[0], {"n": 0}
     real = getattr(os, point)
 

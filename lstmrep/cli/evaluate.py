@@ -98,7 +98,7 @@ def write_gallery(out: Path, report: Report, config: Config, folder: Path, clips
     training = {}
     if (folder / "history.jsonl").is_file():
         records = read_history(folder / "history.jsonl")
-        names = {"future_loss": "training, teacher-forced", "valid_future_loss": "validation, free-running"}
+        names = {"future_loss": "training", "valid_future_loss": "validation, free-running"}
         for name, title in names.items():
             points = [(r["step"], r[name]) for r in records if name in r]
             if points:

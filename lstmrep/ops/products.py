@@ -13,12 +13,20 @@ from lstmrep.backends.product import wide_product
 from lstmrep.backends.tensors import Recurrence, Shape
 
 RECOMPUTE_ROWS = 256
+ALIGNMENT = 64  # of torch's own CPU allocations
 
 
 def _rows(x: Tensor, n: int) -> Tensor:
     """Frames of recurrence n as a matrix ``[T*B, I]``; a 3-D x is shared by all recurrences."""
     one = x if x.dim() == 3 else x[n]
-    return one.reshape(-1, one.shape[-1])
+    rows = one.reshape(-1, one.shape[-1])
+    # CPU libraries may sum in another order where data start off a cache line (MKL does, in float64 with AVX2).
+    return rows.clone() if rows.device.type == "cpu" and rows.data_ptr() % ALIGNMENT else rows
+
+
+def _written_rows(x: Tensor, n: int) -> Tensor:
+    """The same of a dense tensor, to write to."""
+    return (x if x.dim() == 3 else x[n]).view(-1, x.shape[-1])
 
 
 def input_share(x: Tensor | None, w_ih: list[Tensor], s: Shape) -> Tensor | None:
@@ -41,9 +49,9 @@ def input_gradient(d_gates: Tensor, x: Tensor, w_ih: list[Tensor], s: Shape) -> 
     for n, w in enumerate(w_ih):
         rows = d_gates[n].view(-1, 4 * s.H)
         if x.dim() == 4 or n == 0:
-            torch.mm(rows, w, out=_rows(out, n))
+            torch.mm(rows, w, out=_written_rows(out, n))
         else:
-            _rows(out, n).addmm_(rows, w)
+            _written_rows(out, n).addmm_(rows, w)
     return out
 
 

@@ -51,8 +51,9 @@ def projected_lstm(
         low = torch.get_autocast_dtype(device)
         x, h0 = x.to(low), None if h0 is None else h0.to(low)
         w_ih, w_hh, w_hr = ([w.to(low) for w in ws] for ws in (w_ih, w_hh, w_hr))
-    # Library products of strided rows round differently; a view must give a copy's bits.
-    x, h0 = x.contiguous(), None if h0 is None else h0.contiguous()
+    # Library products of strided rows, or of rows off a cache line, round differently; a view must give a copy's bits.
+    x = x.clone(memory_format=torch.contiguous_format)
+    h0 = None if h0 is None else h0.clone(memory_format=torch.contiguous_format)
     with autocast.off(device):
         gates_x = torch.stack([torch.nn.functional.linear(x, w) for w in w_ih])
         if x.dtype in (torch.bfloat16, torch.float16):

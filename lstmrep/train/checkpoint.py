@@ -24,7 +24,8 @@ from lstmrep.optional import package
 FORMAT = "lstmrep-checkpoint-1"
 BEST = "best.safetensors"
 _STEP = re.compile(r"step-(\d+)\.safetensors")
-_TEMPORARY = re.compile(r"\.(step-\d+|best)\..+\.safetensors")
+# Ours, and the one that safetensors writes before it renames it to ours.
+_TEMPORARY = re.compile(r"\.(step-\d+|best)\..+\.safetensors|\.tmp\w+")
 
 
 class CheckpointError(ValueError):
@@ -251,7 +252,7 @@ class Folder:
 
     def clean(self) -> None:
         """Remove what a writer that was killed left half written."""
-        for path in self.path.glob(".*.safetensors"):
+        for path in self.path.glob(".*"):
             if _TEMPORARY.fullmatch(path.name):
                 path.unlink(missing_ok=True)
 

@@ -37,7 +37,9 @@ class OptimizerConfig:
     eps: float = setting(1e-8, "of adam, adamw, rmsprop", low=0.0)
     rms_decay: float = setting(0.95, "of rmsprop, velocity_rmsprop: share of the old mean square", low=0.0, below=1.0)
     velocity_clip: float = setting(0.0, "velocity_*: no weight moves further in one step; 0 is off", low=0.0)
-    gradient_scale: float = setting(1.0, "velocity_*: factor on the gradient, see below", above=0.0)
+    gradient_scale: float = setting(
+        1.0, "velocity_*: factor on the gradient; batch times frames is the released code's", above=0.0
+    )
     schedule: str = setting("constant", "course of the learning rate", choices=SCHEDULES)
     schedule_steps: int = setting(0, "onecycle, cosine: their length; 0 is train.max_iters", low=0)
     decay_factor: float = setting(0.9, "step: the rate is multiplied by this", above=0.0)

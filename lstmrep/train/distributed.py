@@ -60,7 +60,8 @@ def joined(device: str) -> Iterator[Group]:
     if chosen.type == "cuda":
         torch.cuda.set_device(chosen)
     if not started:
-        dist.init_process_group("nccl" if chosen.type == "cuda" else "gloo")
+        # Both, since a later run of this process may be on the other kind of device.
+        dist.init_process_group("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo")
         # Left open for the next run of this process: a group that starts again on the same store may meet the keys that
         # the one before left there, and hang.
         atexit.register(_leave)
