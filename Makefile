@@ -1,6 +1,6 @@
 # Targets of one line each. `make check` is what a change must pass.
 PYTHON ?= python3
-SOURCES = $(shell git ls-files 'csrc/*.h' 'csrc/*.cpp' 'csrc/*.cu' 'csrc/*.cuh' 'tests/*.h' 'tests/*.cpp')
+SOURCES = $(shell git ls-files 'csrc/*.h' 'csrc/*.cpp' 'csrc/*.cu' 'csrc/*.cuh' 'tests/*.h' 'tests/*.cpp' 'tests/*.cu')
 
 .PHONY: check lint format types test develop kernels bench
 
@@ -11,4 +11,5 @@ lint: ; $(PYTHON) -m ruff check . && $(PYTHON) -m ruff format --check . && clang
 format: ; $(PYTHON) -m ruff check --fix . && $(PYTHON) -m ruff format . && clang-format -i $(SOURCES)
 types: ; $(PYTHON) -m mypy
 test: ; $(PYTHON) -m pytest
+kernels: ; $(PYTHON) csrc/make_kernels.py
 bench: ; $(PYTHON) benchmarks/bench_overhead.py

@@ -43,7 +43,12 @@ ISA_FLAGS = {
 
 HOST_SOURCES = ["csrc/bindings/module.cpp", "csrc/cpu/dispatch.cpp"]
 ISA_SOURCE = "csrc/cpu/isa.cpp"
-CUDA_SOURCES = ["csrc/cuda/device.cu", "csrc/cuda/pointwise/launch.cu"]
+CUDA_SOURCES = [
+    "csrc/cuda/cta_resident/backward.cu",
+    "csrc/cuda/cta_resident/forward.cu",
+    "csrc/cuda/pointwise/launch.cu",
+    "csrc/cuda/device.cu",
+]
 NO_CUDA_SOURCES = ["csrc/cuda/absent.cpp"]
 
 

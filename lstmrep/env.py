@@ -2,7 +2,7 @@
 
 Build-time variables are read by setup.py, which cannot import this package; they are listed here so that the
 table is complete.  Variables marked "run" are read at each use, so a notebook can change them; "import" when the
-package is imported; "load" when the compiled module is first used.
+package is imported; "load" when the compiled module is first used; "plan" when a problem is first planned.
 """
 
 from __future__ import annotations
@@ -15,6 +15,12 @@ VARIABLES: dict[str, tuple[str, str, str, str]] = {
     "LSTMREP_CUDA": ("build", "auto | 1 | 0", "auto", "compile the CUDA kernels: when an nvcc is found, always, never"),
     "LSTMREP_CUDA_ARCHS": ("build", "list like 80;90", "80;90;100;120", "architectures that get machine code"),
     "LSTMREP_BACKEND": ("run", "auto | cuda | cpu | reference", "auto", "backend used where a call says 'auto'"),
+    "LSTMREP_CUDA_KERNEL": (
+        "plan",
+        "auto | cta_resident | stepwise",
+        "auto",
+        "the one kernel that the cuda backend may run",
+    ),
     "LSTMREP_CPU_ISA": ("load", "baseline | avx2 | avx512", "best usable", "instruction set of the CPU kernels"),
     "LSTMREP_POISON": ("import", "1 | 0", "0", "fill outputs and workspaces with NaN before each kernel (debugging)"),
 }
@@ -23,6 +29,11 @@ VARIABLES: dict[str, tuple[str, str, str, str]] = {
 def backend() -> str:
     """The backend named by LSTMREP_BACKEND, or ``"auto"``."""
     return os.environ.get("LSTMREP_BACKEND", "auto")
+
+
+def cuda_kernel() -> str:
+    """The CUDA kernel named by LSTMREP_CUDA_KERNEL, or ``"auto"``."""
+    return os.environ.get("LSTMREP_CUDA_KERNEL", "auto")
 
 
 def cpu_isa() -> str:

@@ -14,6 +14,7 @@ from typing import Any
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from lstmrep import native
+from lstmrep.backends import cuda
 from lstmrep.ops.registration import IMPLEMENTATIONS
 
 # Operations that start no kernel: views, allocations, metadata.
@@ -89,6 +90,18 @@ class _Watch(TorchDispatchMode):
         return func(*args, **(kwargs or {}))
 
 
+def _counters() -> set[Any]:
+    """The modules that count launches: the native one and, where a test put another, that of the CUDA kernels."""
+    return set() if native.reason() else {native.module(), cuda.kernels()}
+
+
+def _own(counters: set[Any]) -> Counter[str]:
+    counts: Counter[str] = Counter()
+    for module in counters:
+        counts.update(module.launch_counts())
+    return counts
+
+
 @contextmanager
 def count_launches() -> Iterator[Launches]:
     """Count the kernels started inside the block, forward and backward, in this thread.
@@ -100,9 +113,8 @@ def count_launches() -> Iterator[Launches]:
         {'cpu_forward': 1}
     """
     counts = Launches()
-    have_native = not native.reason()
-    before = Counter(native.module().launch_counts()) if have_native else Counter()
+    counters = _counters()
+    before = _own(counters)
     with _Watch(counts):
         yield counts
-    if have_native:
-        counts.own = Counter(native.module().launch_counts()) - before
+    counts.own = _own(counters) - before

@@ -6,8 +6,8 @@ import functools
 
 import torch
 
-from lstmrep import native
-from lstmrep.plan import Machine
+from lstmrep import env, native
+from lstmrep.plan import Card, Machine
 
 
 @functools.cache
@@ -31,16 +31,35 @@ def current(device: torch.device | str = "cpu") -> Machine:
     device = torch.device(device)
     why = native.reason()
     gpu = ""
+    card = None
     if device.type == "cuda" and torch.cuda.is_available():
         major, minor = torch.cuda.get_device_capability(device)
         gpu = f"{torch.cuda.get_device_name(device)} (sm_{major}{minor})"
+        card = None if _cuda_reason() else _card(device.index or 0)
     return Machine(
         native=why,
         cuda=_cuda_reason(),
         isa="" if why else native.module().cpu_isa(),
         threads=torch.get_num_threads(),
         gpu=gpu,
+        card=card,
+        tf32=torch.get_float32_matmul_precision() != "highest",
+        cuda_kernel=env.cuda_kernel(),
     )
+
+
+def _card(index: int) -> Card | None:
+    found = [d for d in native.module().cuda_devices() if d["index"] == index]
+    return Card(found[0]["name"], found[0]["sm_count"], found[0]["shared_memory_optin"]) if found else None
+
+
+def planned(device: torch.device) -> tuple[str, Machine]:
+    """What the planner is told of tensors on ``device``: the device type it sees, and the machine.
+
+    Plans of the op ask here, once for each that is cached. Tests replace this function to plan as if the tensors were
+    on another device; they forget plans before and after (``lstmrep.ops.plans.reset_plans``).
+    """
+    return device.type, current(device)
 
 
 def reset() -> None:

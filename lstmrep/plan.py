@@ -54,6 +54,21 @@ class Problem:
 
 
 @dataclass(frozen=True)
+class Card:
+    """A CUDA card, as far as plans depend on it.
+
+    Args:
+        name: for printing.
+        sms: streaming multiprocessors.
+        shared_bytes: dynamic shared memory that one CTA may have.
+    """
+
+    name: str
+    sms: int
+    shared_bytes: int
+
+
+@dataclass(frozen=True)
 class Machine:
     """What can run here. An empty reason means usable.
 
@@ -63,6 +78,9 @@ class Machine:
         isa: instruction set of the CPU kernels.
         threads: CPU threads.
         gpu: name and capability of the current CUDA device, for printing.
+        card: what the CUDA kernels' sizes depend on, or none where it is not known (then only stepwise runs).
+        tf32: torch allows TF32 in float32 products on CUDA.
+        cuda_kernel: ``"auto"``, or the one CUDA kernel that may run: ``"stepwise"``, ``"cta_resident"``.
     """
 
     native: str = ""
@@ -70,6 +88,20 @@ class Machine:
     isa: str = "baseline"
     threads: int = 1
     gpu: str = ""
+    card: Card | None = None
+    tf32: bool = False
+    cuda_kernel: str = "auto"
+
+
+@dataclass(frozen=True)
+class CudaPass:
+    """How a forward or backward pass runs on CUDA: the kernel, and for ``cta_resident`` its rows a CTA and CTAs."""
+
+    kernel: str
+    rows: int = 0
+    ctas: int = 0
+    shared_bytes: int = 0
+    tf32: bool = False
 
 
 @dataclass(frozen=True)
@@ -77,8 +109,9 @@ class Plan:
     """What will run. ``describe()`` is its text; fields are stable and comparable.
 
     ``kernels`` and ``gemms`` count launches of this library's kernels and library matrix products of a forward pass
-    and of the backward pass that follows it.  ``saved_bytes_per_step`` counts what a forward pass keeps for the
-    backward pass beyond the caller's own tensors, per time step.  ``threads`` are those the cpu backend takes.
+    and of the backward pass that follows it.  ``cuda`` says which kernel each pass runs there.
+    ``saved_bytes_per_step`` counts what a forward pass keeps for the backward pass beyond the caller's own tensors,
+    per time step.  ``threads`` are those the cpu backend takes.
     """
 
     problem: Problem
@@ -90,6 +123,7 @@ class Plan:
     threads: int = 1
     refusals: tuple[tuple[str, str], ...] = ()
     notes: tuple[str, ...] = ()
+    cuda: tuple[CudaPass, ...] = ()  # forward, backward
 
     def describe(self) -> str:
         """The plan as text: problem, choice, costs, and one line per refused backend."""
@@ -159,6 +193,55 @@ def cpu_threads(problem: Problem, machine: Machine) -> int:
     return min(machine.threads, 1 + work // CPU_WORK_PER_THREAD)
 
 
+RESIDENT_UNITS = 16  # hidden units of a warp
+RESIDENT_NARROW, RESIDENT_WIDE = 8, 12  # most warps of the two widths of cta_resident
+RESIDENT_ROWS = 4  # most rows of a CTA
+
+
+def resident_shared_bytes(h: int, rows: int, width: int, tensor: bool, backward: bool) -> int:
+    """Dynamic shared memory of a CTA of cta_resident; the same formula as csrc/cuda/cta_resident/config.h.
+
+    Args:
+        h: H. rows: of a CTA. width: bytes of an operand of the products.
+        tensor: tensor cores, or multiply-adds in true float32.
+        backward: the pass.
+    """
+    warps, blocks = -(-h // RESIDENT_UNITS), -(-h * width // 64)  # a block is 64 bytes of K
+    of_operand = blocks * (GATES if backward else 1)
+    operand = 64 * (of_operand | 1) * (2 if rows <= 2 else 4) if tensor else 256 * of_operand
+    wide = warps > RESIDENT_NARROW
+    held = (1 if backward else 2) if wide else (4 if tensor else 3)
+    return max(0, blocks - held) * GATES * 2 * 512 * warps + 2 * operand
+
+
+def _resident(p: Problem, m: Machine, backward: bool) -> CudaPass | str:
+    """The CTA-resident pass, or why it cannot run. Rows: as few as give every SM at most one CTA."""
+    if m.card is None:
+        return "the card's shared memory is not known"
+    tf32 = p.dtype == "float32" and m.tf32
+    tensor = p.dtype != "float32" or tf32
+    warps = -(-p.hidden_size // RESIDENT_UNITS)
+    most_warps = RESIDENT_WIDE if BYTES[p.dtype] == 2 else RESIDENT_NARROW
+    if warps > most_warps:
+        return f"H = {p.hidden_size} exceeds {most_warps * RESIDENT_UNITS}, the most that one CTA holds in {p.dtype}"
+    rows = next((r for r in range(1, RESIDENT_ROWS) if -(-p.batch // r) * p.recurrences <= m.card.sms), RESIDENT_ROWS)
+    shared = resident_shared_bytes(p.hidden_size, rows, BYTES[p.dtype], tensor, backward)
+    if shared > m.card.shared_bytes:
+        return (
+            f"W_hh of H = {p.hidden_size} needs {shared:,} bytes of shared memory beside the registers, "
+            f"a CTA has {m.card.shared_bytes:,}"
+        )
+    return CudaPass("cta_resident", rows, -(-p.batch // rows) * p.recurrences, shared, tf32)
+
+
+def _cuda_pass(p: Problem, m: Machine, backward: bool) -> tuple[CudaPass, str]:
+    """The kernel of one pass, and why cta_resident was not taken."""
+    if m.cuda_kernel == "stepwise":
+        return CudaPass("stepwise"), "LSTMREP_CUDA_KERNEL=stepwise"
+    made = _resident(p, m, backward)
+    return (CudaPass("stepwise"), made) if isinstance(made, str) else (made, "")
+
+
 def _refuse_cuda(p: Problem, m: Machine) -> str:
     if p.device != "cuda":
         return f"the tensors are on {p.device}"
@@ -172,6 +255,13 @@ def _refuse_cuda(p: Problem, m: Machine) -> str:
         return f"N = {p.recurrences} recurrences exceed {MAX_CUDA_RECURRENCES}"
     if p.recurrences * p.batch * p.hidden_size >= MAX_CUDA_ELEMENTS:
         return f"N*B*H = {p.recurrences * p.batch * p.hidden_size} does not fit the kernel's 32-bit index"
+    if m.cuda_kernel not in CUDA_KERNELS:
+        return f"LSTMREP_CUDA_KERNEL={m.cuda_kernel!r} is not known; choose one of {', '.join(CUDA_KERNELS)}"
+    if m.cuda_kernel == "cta_resident":
+        for backward in (False, True)[: 1 + p.training]:
+            made = _resident(p, m, backward)
+            if isinstance(made, str):
+                return f"LSTMREP_CUDA_KERNEL=cta_resident, but {made}"
     return ""
 
 
@@ -182,8 +272,25 @@ def _refuse_cpu(p: Problem, m: Machine) -> str:
 
 
 def _design_cuda(p: Problem, m: Machine) -> tuple[str, tuple[int, int], tuple[int, int]]:
-    text = f"stepwise on {m.gpu or 'CUDA'}: one library product and one fused pointwise kernel a step"
-    return text, (p.steps, p.steps), (p.steps, p.steps)
+    forward, backward = (_cuda_pass(p, m, b)[0] for b in (False, True))
+    passes = [("forward", forward), ("backward", backward)] if p.training else [("", forward)]
+    if forward == backward or not p.training:
+        text = _describe_pass(forward)
+    else:
+        text = "; ".join(f"{name} {_describe_pass(how)}" for name, how in passes)
+    resident = [how.kernel == "cta_resident" for how in (forward, backward)]
+    kernels = tuple(1 if one else p.steps for one in resident)
+    gemms = tuple(0 if one else p.steps for one in resident)
+    return f"on {m.gpu or 'CUDA'}: {text}", (kernels[0], kernels[1]), (gemms[0], gemms[1])
+
+
+def _describe_pass(how: CudaPass) -> str:
+    if how.kernel == "stepwise":
+        return "stepwise, one library product and one fused pointwise kernel a step"
+    return (
+        f"cta_resident, the whole sequence in one launch of {how.ctas} CTAs of {how.rows} rows, W_hh in registers and "
+        f"{how.shared_bytes:,} bytes of shared memory"
+    )
 
 
 def _design_cpu(p: Problem, m: Machine) -> tuple[str, tuple[int, int], tuple[int, int]]:
@@ -206,6 +313,7 @@ _CANDIDATES: dict[str, tuple[_Refuse, _Design]] = {
     "reference": (lambda p, m: "", _design_reference),
 }
 BACKENDS = ("auto", *_CANDIDATES)
+CUDA_KERNELS = ("auto", "cta_resident", "stepwise")
 
 
 def _finish(p: Problem, m: Machine, name: str, refusals: list[tuple[str, str]]) -> Plan:
@@ -227,9 +335,19 @@ def _finish(p: Problem, m: Machine, name: str, refusals: list[tuple[str, str]]) 
             if p.dtype in ("bfloat16", "float16")
             else "projection: the recurrence uses W_hh W_hr; the output is one product"
         )
+    cuda: tuple[CudaPass, ...] = ()
+    if name == "cuda":
+        passes = [_cuda_pass(p, m, backward) for backward in (False, True)]
+        cuda = tuple(how for how, _ in passes)
+        refusals = [*refusals, *dict.fromkeys(("cta_resident", why) for _, why in passes[: 1 + p.training] if why)]
+        if p.dtype == "float32" and cuda[0].kernel == "cta_resident":
+            notes.append(
+                "products in TF32, which torch allows here" if cuda[0].tf32 else "products in true float32, no TF32"
+            )
     return Plan(
         problem=p,
         backend=name,
+        cuda=cuda,
         design=design,
         kernels=kernels,
         gemms=(forward, backward),

@@ -11,11 +11,13 @@ import torch
 import lstmrep
 from lstmrep import machine, native
 from lstmrep.ops import lstm, plans
-from lstmrep.plan import Machine, Plan, PlanError, Problem, plan
+from lstmrep.plan import Card, Machine, Plan, PlanError, Problem, plan, resident_shared_bytes
 from lstmrep.testing import assert_within, budget
 from lstmrep.testing.cases import Case, run
 
-GPU = Machine(gpu="a card (sm_90)")
+CARD = Card("a card", 132, 227 << 10)
+GPU = Machine(gpu="a card (sm_90)", card=CARD)
+A100, ADA = Card("A100", 108, 163 << 10), Card("RTX 4090", 128, 99 << 10)
 BARE = Machine(native="the compiled module is missing", cuda="the compiled module is missing")
 
 
@@ -64,10 +66,78 @@ def test_plans_are_frozen_and_equal():
 
 
 def test_launches_follow_the_steps():
-    made = plan(Problem(8, steps=10, input_size=4, device="cuda", training=True), GPU)
-    assert made.kernels == (10, 10)
-    assert made.gemms == (11, 13)
+    problem = Problem(8, steps=10, input_size=4, device="cuda", training=True)
+    stepwise = plan(problem, replace(GPU, cuda_kernel="stepwise"))
+    assert stepwise.kernels == (10, 10)
+    assert stepwise.gemms == (11, 13)
+    resident = plan(problem, GPU)
+    assert resident.kernels == (1, 1)
+    assert resident.gemms == (1, 3)
     assert plan(Problem(8, steps=10), Machine()).kernels[0] == 1
+
+
+@pytest.mark.parametrize("tensor", [True, False])
+@pytest.mark.parametrize("backward", [True, False])
+@pytest.mark.skipif(bool(native.reason()), reason=native.reason())
+def test_resident_memory_is_what_the_kernel_takes(tensor, backward):
+    for width in (2, 4) if tensor else (4,):
+        for h in range(1, (192 if width == 2 else 128) + 1):
+            for rows in range(1, 5):
+                expected = native.module().cuda_resident_shared_bytes(h, rows, width, tensor, backward)
+                assert resident_shared_bytes(h, rows, width, tensor, backward) == expected
+
+
+@pytest.mark.parametrize(
+    ("card", "dtype", "tf32", "reach"),
+    [
+        (CARD, "bfloat16", False, (192, 176)),
+        (A100, "bfloat16", False, (160, 144)),
+        (ADA, "bfloat16", False, (128, 128)),
+        (CARD, "float32", False, (128, 128)),
+        (A100, "float32", False, (112, 112)),
+        (ADA, "float32", False, (96, 96)),
+        (CARD, "float32", True, (128, 128)),
+        (A100, "float32", True, (128, 128)),
+        (ADA, "float32", True, (112, 112)),
+    ],
+)
+def test_reach_of_the_resident_kernel_follows_from_shared_memory(card, dtype, tf32, reach):
+    """Largest H of the forward and of the backward pass that stays resident."""
+    here = Machine(gpu=card.name, card=card, tf32=tf32)
+    found = [0, 0]
+    for h in range(1, 200):
+        made = plan(Problem(h, batch=100, dtype=dtype, device="cuda", training=True), here)
+        for k, how in enumerate(made.cuda):
+            if how.kernel == "cta_resident":
+                assert how.shared_bytes <= card.shared_bytes
+                found[k] = h
+            else:
+                assert any(name == "cta_resident" for name, _ in made.refusals)
+    assert tuple(found) == reach
+
+
+def test_rows_of_a_resident_cta_fill_the_card_once():
+    for batch, n, rows, ctas in ((1, 1, 1, 1), (100, 1, 1, 100), (100, 2, 2, 100), (128, 3, 3, 129), (2000, 1, 4, 500)):
+        how = plan(Problem(64, batch=batch, recurrences=n, device="cuda"), GPU).cuda[0]
+        assert (how.kernel, how.rows, how.ctas) == ("cta_resident", rows, ctas)
+
+
+def test_forced_cuda_kernel():
+    forced = replace(GPU, cuda_kernel="cta_resident")
+    assert plan(Problem(64, device="cuda"), forced).cuda[0].kernel == "cta_resident"
+    with pytest.raises(PlanError, match="LSTMREP_CUDA_KERNEL=cta_resident, but H = 2048 exceeds 128"):
+        plan(Problem(2048, device="cuda", backend="cuda"), forced)
+    with pytest.raises(PlanError, match="LSTMREP_CUDA_KERNEL='fast' is not known; choose one of auto"):
+        plan(Problem(64, device="cuda", backend="cuda"), replace(GPU, cuda_kernel="fast"))
+    unknown = plan(Problem(64, device="cuda"), replace(GPU, card=None))
+    assert unknown.cuda[0].kernel == "stepwise"
+    assert ("cta_resident", "the card's shared memory is not known") in unknown.refusals
+
+
+def test_plan_says_how_float32_is_multiplied():
+    problem = Problem(64, device="cuda")
+    assert "products in true float32, no TF32" in plan(problem, GPU).notes
+    assert "products in TF32, which torch allows here" in plan(problem, replace(GPU, tf32=True)).notes
 
 
 def test_few_rows_use_few_threads():

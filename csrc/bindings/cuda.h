@@ -7,6 +7,7 @@
 #include <pybind11/stl.h>
 
 #include "bindings/check.h"
+#include "bindings/cuda_resident.h"
 #include "cuda/device.h"
 #include "cuda/pointwise/launch.h"
 
@@ -115,6 +116,24 @@ inline void cuda_pointwise_backward(int device, Address stream, int dtype, int c
   py::gil_scoped_release release;
   cuda::pointwise_backward(device, pointer(stream), static_cast<DType>(dtype),
                            static_cast<CellKind>(cell), args);
+}
+
+inline void define_cuda(py::module_& m) {
+  using py::arg;
+  m.def("cuda_built", [] { return !cuda::nvcc_version().empty(); });
+  m.def("nvcc_version", cuda::nvcc_version);
+  m.def("cuda_status", cuda::status, py::call_guard<py::gil_scoped_release>());
+  m.def("cuda_devices", cuda_devices);
+  define_cuda_resident(m);
+  m.def("cuda_pointwise_forward", cuda_pointwise_forward, arg("device"), arg("stream"),
+        arg("dtype"), arg("cell"), arg("N"), arg("T"), arg("B"), arg("H"), arg("step"),
+        arg("gates_x"), arg("recurrent"), arg("bias"), arg("peephole"), arg("lengths"),
+        arg("reverse"), arg("c_state"), arg("h_state"), arg("h"), arg("gates"), arg("c"));
+  m.def("cuda_pointwise_backward", cuda_pointwise_backward, arg("device"), arg("stream"),
+        arg("dtype"), arg("cell"), arg("N"), arg("T"), arg("B"), arg("H"), arg("step"),
+        arg("peephole"), arg("lengths"), arg("reverse"), arg("gates"), arg("c"), arg("c0"),
+        arg("grad_h"), arg("grad_h_n"), arg("grad_c_n"), arg("dh_recurrent"), arg("dc"),
+        arg("d_gates"), arg("d_step"), arg("sums"));
 }
 
 }  // namespace bindings

@@ -7,9 +7,9 @@
 
 #include <sstream>
 
+#include "bindings/counters.h"
 #include "bindings/cpu.h"
 #include "bindings/cuda.h"
-#include "common/counters.h"
 
 #if !defined(LSTMREP_VERSION) || !defined(LSTMREP_CUDA_ARCHS)
 #error "setup.py defines LSTMREP_VERSION and LSTMREP_CUDA_ARCHS"
@@ -44,16 +44,6 @@ std::vector<std::string> cuda_archs() {
   return archs;
 }
 
-py::dict launch_counts() {
-  py::dict counts;
-  for (int j = 0; j < kCounters; ++j) counts[kCounterNames[j]] = counter_values[j].load();
-  return counts;
-}
-
-void reset_launch_counts() {
-  for (std::atomic<int64_t>& value : counter_values) value.store(0);
-}
-
 void define_cpu(py::module_& m) {
   using py::arg;
   m.def("cpu_isas_built", cpu::isas_built);
@@ -73,24 +63,6 @@ void define_cpu(py::module_& m) {
         arg("d_h0"), arg("d_c0"), arg("d_bias"), arg("d_peephole"), arg("workspace"));
 }
 
-void define_cuda(py::module_& m) {
-  using py::arg;
-  m.def("cuda_built", [] { return !cuda::nvcc_version().empty(); });
-  m.def("cuda_archs", cuda_archs);
-  m.def("nvcc_version", cuda::nvcc_version);
-  m.def("cuda_status", cuda::status, py::call_guard<py::gil_scoped_release>());
-  m.def("cuda_devices", cuda_devices);
-  m.def("cuda_pointwise_forward", cuda_pointwise_forward, arg("device"), arg("stream"),
-        arg("dtype"), arg("cell"), arg("N"), arg("T"), arg("B"), arg("H"), arg("step"),
-        arg("gates_x"), arg("recurrent"), arg("bias"), arg("peephole"), arg("lengths"),
-        arg("reverse"), arg("c_state"), arg("h_state"), arg("h"), arg("gates"), arg("c"));
-  m.def("cuda_pointwise_backward", cuda_pointwise_backward, arg("device"), arg("stream"),
-        arg("dtype"), arg("cell"), arg("N"), arg("T"), arg("B"), arg("H"), arg("step"),
-        arg("peephole"), arg("lengths"), arg("reverse"), arg("gates"), arg("c"), arg("c0"),
-        arg("grad_h"), arg("grad_h_n"), arg("grad_c_n"), arg("dh_recurrent"), arg("dc"),
-        arg("d_gates"), arg("d_step"), arg("sums"));
-}
-
 }  // namespace
 
 void define(py::module_& m) {
@@ -98,8 +70,8 @@ void define(py::module_& m) {
   m.attr("version") = LSTMREP_VERSION;
   m.def("has_openmp", has_openmp);
   m.def("compiler", compiler);
-  m.def("launch_counts", launch_counts);
-  m.def("reset_launch_counts", reset_launch_counts);
+  m.def("cuda_archs", cuda_archs);
+  define_counters(m);
   define_cpu(m);
   define_cuda(m);
 }

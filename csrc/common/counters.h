@@ -9,12 +9,20 @@
 
 namespace lstmrep {
 
-enum class Counter : int { kCpuForward, kCpuBackward, kPointwiseForward, kPointwiseBackward };
+enum class Counter : int {
+  kCpuForward,
+  kCpuBackward,
+  kPointwiseForward,
+  kPointwiseBackward,
+  kResidentForward,
+  kResidentBackward
+};
 
-constexpr const char* kCounterNames[] = {"cpu_forward", "cpu_backward", "pointwise_forward",
-                                         "pointwise_backward"};
+constexpr const char* kCounterNames[] = {"cpu_forward",       "cpu_backward",
+                                         "pointwise_forward", "pointwise_backward",
+                                         "resident_forward",  "resident_backward"};
 constexpr int kCounters = sizeof(kCounterNames) / sizeof(kCounterNames[0]);
-static_assert(kCounters == static_cast<int>(Counter::kPointwiseBackward) + 1,
+static_assert(kCounters == static_cast<int>(Counter::kResidentBackward) + 1,
               "one name for each counter");
 
 inline std::atomic<int64_t> counter_values[kCounters];

@@ -1,6 +1,7 @@
 // Stands in for the CUDA files in a build without CUDA: same functions, one reason.
 #include <stdexcept>
 
+#include "cuda/cta_resident/launch.h"
 #include "cuda/device.h"
 #include "cuda/pointwise/launch.h"
 
@@ -20,6 +21,14 @@ void pointwise_forward(int, void*, DType, CellKind, const PointwiseForwardArgs&)
 }
 
 void pointwise_backward(int, void*, DType, CellKind, const PointwiseBackwardArgs&) {
+  throw std::runtime_error(kReason);
+}
+
+void resident_forward(int, void*, DType, bool, const ResidentForwardArgs&) {
+  throw std::runtime_error(kReason);
+}
+
+void resident_backward(int, void*, DType, bool, const ResidentBackwardArgs&) {
   throw std::runtime_error(kReason);
 }
 

@@ -1,8 +1,9 @@
-"""CUDA backend, stepwise: a library product and one fused pointwise kernel a step (csrc/cuda/pointwise).
+"""CUDA backend: the adapters of its kernels, which of them runs being the plan's.
 
-Runs any H, B, dtype and architecture; 2T launches a pass.  The product's result stays float32 whatever the I/O
-dtype.  Nothing here synchronises, and everything runs on torch's current stream, so a pass can be captured in a
-CUDA graph.
+``stepwise``: a library product and one fused pointwise kernel a step (csrc/cuda/pointwise); any H, B, dtype and
+architecture, 2T launches a pass.  ``cta_resident``: the whole sequence in one launch, W_hh held by each CTA
+(csrc/cuda/cta_resident).  Products keep float32 results whatever the I/O dtype.  Nothing here synchronises, and
+everything runs on torch's current stream, so a pass can be captured in a CUDA graph.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from lstmrep.backends import memory
 from lstmrep.backends.cpu import CELL_CODE, DTYPE_CODE, address, sizes
 from lstmrep.backends.product import wide_product
 from lstmrep.backends.tensors import Backward, Forward, Recurrence, Shape
-from lstmrep.plan import Plan
+from lstmrep.plan import CudaPass, Plan
 
 
 def kernels() -> Any:
@@ -49,7 +50,94 @@ def _state(start: Tensor | None, s: Shape, dtype: torch.dtype, out: Tensor) -> T
 
 
 def forward(plan: Plan, r: Recurrence, a: Forward) -> None:
-    """Fill ``a``, one step after the other. The states live in h_n and c_n and are final after the last step."""
+    """Fill ``a`` by the plan's kernel."""
+    how = plan.cuda[0]
+    if how.kernel == "cta_resident":
+        _resident_forward(how, r, a)
+    else:
+        _stepwise_forward(r, a)
+
+
+def backward(plan: Plan, r: Recurrence, a: Backward) -> None:
+    """Fill ``a`` by the plan's kernel."""
+    how = plan.cuda[1]
+    if how.kernel == "cta_resident":
+        _resident_backward(how, r, a)
+    else:
+        _stepwise_backward(r, a)
+
+
+def _resident_forward(how: CudaPass, r: Recurrence, a: Forward) -> None:
+    s = r.shape
+    kernels().cuda_resident_forward(
+        *_stream(s.device),
+        DTYPE_CODE[s.dtype],
+        CELL_CODE[r.cell],
+        how.tf32,
+        *sizes(r),
+        how.rows,
+        address(a.gates_x),
+        address(r.bias),
+        [w.data_ptr() for w in r.w_hh],
+        address(r.peephole),
+        address(r.h0),
+        address(r.c0),
+        address(r.lengths),
+        _reverse_bits(r.reverse),
+        a.h.data_ptr(),
+        a.h_n.data_ptr(),
+        a.c_n.data_ptr(),
+        address(a.gates),
+        address(a.c),
+    )
+
+
+def _resident_backward(how: CudaPass, r: Recurrence, a: Backward) -> None:
+    s = r.shape
+    ctas = -(-s.B // how.rows)
+    sums = memory.empty((s.N, ctas, 7, s.H), s.compute, s.device) if _wants_sums(a) else None
+    kernels().cuda_resident_backward(
+        *_stream(s.device),
+        DTYPE_CODE[s.dtype],
+        CELL_CODE[r.cell],
+        how.tf32,
+        *sizes(r),
+        how.rows,
+        [w.data_ptr() for w in r.w_hh],
+        address(r.peephole),
+        address(r.c0),
+        address(r.lengths),
+        _reverse_bits(r.reverse),
+        a.gates.data_ptr(),
+        a.c.data_ptr(),
+        address(a.grad_h),
+        address(a.grad_h_n),
+        address(a.grad_c_n),
+        a.d_gates.data_ptr(),
+        address(a.d_h0),
+        address(a.d_c0),
+        address(sums),
+    )
+    _store_sums(sums, s, a)
+
+
+def _wants_sums(a: Backward) -> bool:
+    return a.d_bias is not None or a.d_peephole is not None
+
+
+def _store_sums(sums: Tensor | None, s: Shape, a: Backward) -> None:
+    """Add the parts ``[N, parts, 7, H]`` in a fixed order into the bias and peephole gradients."""
+    if sums is None:
+        return
+    totals = sums.sum(1)  # [N, 7, H]
+    if a.d_bias is not None:
+        a.d_bias.copy_(totals[:, :4].reshape(s.N, 4 * s.H))
+    if a.d_peephole is not None:
+        a.d_peephole.copy_(totals[:, 4:])
+
+
+def _stepwise_forward(r: Recurrence, a: Forward) -> None:
+    """One step after the other. The states live in h_n and c_n and are final after the last step."""
     s = r.shape
     device, stream = _stream(s.device)
     h_state = _state(r.h0, s, s.dtype, a.h_n)
@@ -82,15 +170,14 @@ def forward(plan: Plan, r: Recurrence, a: Forward) -> None:
         )
 
 
-def backward(plan: Plan, r: Recurrence, a: Backward) -> None:
-    """Fill ``a``, last step first. Bias and peephole sums are kept per row and added over rows once at the end."""
+def _stepwise_backward(r: Recurrence, a: Backward) -> None:
+    """Last step first. Bias and peephole sums are kept per row and added over rows once at the end."""
     s = r.shape
     device, stream = _stream(s.device)
     dc = memory.empty((s.N, s.B, s.H), s.compute, s.device).zero_()
     d_step = memory.empty((s.N, s.B, 4 * s.H), s.dtype, s.device)
     dh = memory.empty((s.N, s.B, s.H), s.compute, s.device)
-    wants_sums = a.d_bias is not None or a.d_peephole is not None
-    sums = memory.empty((s.N, s.B, 7, s.H), s.compute, s.device).zero_() if wants_sums else None
+    sums = memory.empty((s.N, s.B, 7, s.H), s.compute, s.device).zero_() if _wants_sums(a) else None
     reverse = _reverse_bits(r.reverse)
     entry = kernels().cuda_pointwise_backward
     for t in reversed(range(s.T)):
@@ -120,12 +207,7 @@ def backward(plan: Plan, r: Recurrence, a: Backward) -> None:
             address(sums),
         )
     _start_gradients(r, a, d_step, dh, dc)
-    if sums is not None:
-        totals = sums.sum(1)  # [N, 7, H]
-        if a.d_bias is not None:
-            a.d_bias.copy_(totals[:, :4].reshape(s.N, 4 * s.H))
-        if a.d_peephole is not None:
-            a.d_peephole.copy_(totals[:, 4:])
+    _store_sums(sums, s, a)
 
 
 def _start_gradients(r: Recurrence, a: Backward, d_step: Tensor, dh: Tensor, dc: Tensor) -> None:

@@ -50,6 +50,7 @@ def _cached_plan(
     backend: str,
     threads: int,
 ) -> plan.Plan:
+    seen, here = machine.planned(torch.device(device, index or 0))
     problem = plan.Problem(
         hidden_size=h,
         steps=t,
@@ -57,19 +58,18 @@ def _cached_plan(
         input_size=i,
         recurrences=n,
         dtype=str(dtype).removeprefix("torch."),
-        device=device,
+        device=seen,
         peephole=peephole,
         cell=cell,
         training=training,
         recompute=recompute,
         backend=backend,
     )
-    where = torch.device(device, index or 0) if device == "cuda" else torch.device("cpu")
-    made = plan.plan(problem, machine.current(where))
-    if backend == "auto" and made.backend == "reference" and device in ("cpu", "cuda"):
-        wanted = dict(made.refusals)[device]
+    made = plan.plan(problem, here)
+    if backend == "auto" and made.backend == "reference" and seen in ("cpu", "cuda"):
+        wanted = dict(made.refusals)[seen]
         _warn_once(
-            f"lstmrep: no kernel of this library can run {problem.dtype} on {device} ({wanted}); "
+            f"lstmrep: no kernel of this library can run {problem.dtype} on {seen} ({wanted}); "
             "using the reference backend, which is slow. See python -m lstmrep info."
         )
     return made

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+import emulated
 import numpy as np
 import pytest
 from cpu_runner import run_forward
-from emulated_pointwise import EmulatedPointwise, compiler
 from native_cases import DTYPES, Problem, decode, encode, storage_type
 
 from lstmrep import _native
@@ -80,7 +80,7 @@ def test_cpu_reads_and_writes_every_value_unchanged(isa: str, dtype: str) -> Non
     assert np.isnan(decode(got, dtype)[~number]).all()
 
 
-@pytest.mark.skipif(compiler() is None, reason="no C++ compiler to build the kernels for the host")
+@pytest.mark.skipif(bool(emulated.reason()), reason=emulated.reason())
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
 def test_host_variant_of_the_device_conversion_rounds_to_nearest_even(dtype: str) -> None:
     x, kind = hostile_floats(dtype), storage_type(dtype)
@@ -89,7 +89,7 @@ def test_host_variant_of_the_device_conversion_rounds_to_nearest_even(dtype: str
     h_state: np.ndarray = np.zeros(shape, kind)
     h: np.ndarray = np.zeros(shape, kind)
     gates: np.ndarray = np.zeros((RECURRENCES, 4, UNITS), kind)
-    EmulatedPointwise().cuda_pointwise_forward(
+    emulated.module().cuda_pointwise_forward(
         device=0,
         stream=0,
         dtype=DTYPES[dtype],

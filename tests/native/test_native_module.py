@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from cpu_runner import run_backward, run_forward
-from emulated_pointwise import compiler
+from emulated import compiler
 from native_cases import make_problem
 
 from lstmrep import _native

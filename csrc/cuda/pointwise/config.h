@@ -1,6 +1,11 @@
 // Arguments and block size of the pointwise kernels: the cell of one step, GEMMs done by others.
 //
 // Plain data, passed by value. S is float, BFloat16 or Float16; the compute type is float.
+//
+// launch pointwise_forward_kernel, pointwise_backward_kernel:
+//   grid = min(ceil_div(N * B * H, 256), 8192), 1, 1
+//   block = 256, 1, 1
+//   shared = 0
 #pragma once
 
 #include <stdint.h>

@@ -6,21 +6,17 @@
 // row keeps its state and gets zeros at frame t. Backward enters a row at its last active step
 // with grad_h_n and grad_c_n, whatever dh_recurrent and dc hold. Each element is read before it is
 // overwritten, so gates may alias gates_x, and d_gates gates.
-// expf and tanhf are the accurate library functions. Also compiles as plain C++ (tests/native).
+// Also compiles as plain C++, over tests/emulator.
 #pragma once
 
 #include "cell/lstm_cell.h"
 #include "cuda/pointwise/config.h"
 #include "cuda/primitives/convert.h"
+#include "cuda/primitives/device.h"
+#include "cuda/primitives/gates.h"
+#include "cuda/primitives/math.h"
 
 namespace lstmrep {
-
-struct PointwiseMath {
-  static LSTMREP_INLINE float sigmoid(float x) { return 1.0f / (1.0f + expf(-x)); }
-  static LSTMREP_INLINE float tanh(float x) { return tanhf(x); }
-  static LSTMREP_INLINE float relu(float x) { return x < 0.0f ? 0.0f : x; }
-  static LSTMREP_INLINE float where_positive(float x, float y) { return x > 0.0f ? y : 0.0f; }
-};
 
 // Where an element lives: offsets into the arrays of config.h.
 struct PointwiseElement {
@@ -61,14 +57,6 @@ LSTMREP_INLINE PeepholeValues<float> pointwise_peephole(const float* peephole,
   return {true, first[0], first[h], first[2 * h]};
 }
 
-template <class S>
-LSTMREP_INLINE void store_gates(S* first, int64_t h, const GateValues<float>& v) {
-  first[0] = from_float<S>(v.i);
-  first[h] = from_float<S>(v.f);
-  first[2 * h] = from_float<S>(v.g);
-  first[3 * h] = from_float<S>(v.o);
-}
-
 template <class S, CellKind kCell>
 __global__ void __launch_bounds__(kPointwiseThreads)
     pointwise_forward_kernel(const PointwiseForwardArgs a) {
@@ -86,9 +74,9 @@ __global__ void __launch_bounds__(kPointwiseThreads)
         if (a.gates_x) z[g] += to_float(static_cast<const S*>(a.gates_x)[e.gates + g * h]);
         if (a.bias) z[g] += a.bias[(e.recurrence * 4 + g) * h + e.unit];
       }
-      out = cell_forward<kCell, PointwiseMath>(GateValues<float>{z[0], z[1], z[2], z[3]},
-                                               a.c_state[e.state],
-                                               pointwise_peephole(a.peephole, e, h));
+      out =
+          cell_forward<kCell, DeviceMath>(GateValues<float>{z[0], z[1], z[2], z[3]},
+                                          a.c_state[e.state], pointwise_peephole(a.peephole, e, h));
       a.c_state[e.state] = out.c;
       static_cast<S*>(a.h_state)[e.state] = from_float<S>(out.h);
     }
@@ -129,8 +117,8 @@ __global__ void __launch_bounds__(kPointwiseThreads)
       const S* gates = static_cast<const S*>(a.gates) + e.gates;
       const GateValues<float> v = {to_float(gates[0]), to_float(gates[h]), to_float(gates[2 * h]),
                                    to_float(gates[3 * h])};
-      out = cell_backward<kCell, PointwiseMath>(v, c_prev, c_now,
-                                                pointwise_peephole(a.peephole, e, h), dh, dc);
+      out = cell_backward<kCell, DeviceMath>(v, c_prev, c_now, pointwise_peephole(a.peephole, e, h),
+                                             dh, dc);
       a.dc[e.state] = out.dc_prev;
       if (a.sums) {
         float* sums = a.sums + (e.state - e.unit) * kPointwiseSums + e.unit;

@@ -1,5 +1,5 @@
 // Launches of the pointwise kernels: picks the instantiation (I/O type, cell) and the grid.
-#include "cuda/launch_macro.h"
+#include "cuda/launch.h"
 #include "cuda/pointwise/kernel.cuh"
 #include "cuda/pointwise/launch.h"
 
@@ -20,14 +20,13 @@ template <class Args>
 using Kernel = void (*)(Args);
 
 template <class Args>
-void launch(Counter counter, int device, void* stream, DType dtype, CellKind cell,
-            const Kernel<Args> (&kernels)[3][kCells], const Args& args) {
+void launch_one(Counter counter, int device, void* stream, DType dtype, CellKind cell,
+                const Kernel<Args> (&kernels)[3][kCells], const Args& args) {
   const int blocks = blocks_for(args.shape);
   if (blocks == 0) return;
   DeviceGuard guard(device);
   const Kernel<Args> kernel = kernels[static_cast<int>(dtype)][static_cast<int>(cell)];
-  LSTMREP_LAUNCH(counter, kernel, blocks, kPointwiseThreads, 0, static_cast<cudaStream_t>(stream),
-                 args);
+  launch(counter, kernel, blocks, kPointwiseThreads, 0, stream, args);
 }
 
 }  // namespace
@@ -41,7 +40,7 @@ void pointwise_forward(int device, void* stream, DType dtype, CellKind cell,
        pointwise_forward_kernel<BFloat16, CellKind::kRelu>},
       {pointwise_forward_kernel<Float16, CellKind::kTanh>,
        pointwise_forward_kernel<Float16, CellKind::kRelu>}};
-  launch(Counter::kPointwiseForward, device, stream, dtype, cell, kKernels, args);
+  launch_one(Counter::kPointwiseForward, device, stream, dtype, cell, kKernels, args);
 }
 
 void pointwise_backward(int device, void* stream, DType dtype, CellKind cell,
@@ -53,7 +52,7 @@ void pointwise_backward(int device, void* stream, DType dtype, CellKind cell,
        pointwise_backward_kernel<BFloat16, CellKind::kRelu>},
       {pointwise_backward_kernel<Float16, CellKind::kTanh>,
        pointwise_backward_kernel<Float16, CellKind::kRelu>}};
-  launch(Counter::kPointwiseBackward, device, stream, dtype, cell, kKernels, args);
+  launch_one(Counter::kPointwiseBackward, device, stream, dtype, cell, kKernels, args);
 }
 
 }  // namespace cuda

@@ -1,0 +1,123 @@
+// Python entries of the CTA-resident kernels: checks, builds the argument structs, releases the
+// GIL.
+//
+// Arrays, shapes and meaning: cuda/cta_resident/config.h.
+#pragma once
+
+#include <pybind11/pybind11.h>
+#include <pybind11/stl.h>
+
+#include "bindings/check.h"
+#include "cuda/cta_resident/launch.h"
+
+namespace lstmrep {
+namespace bindings {
+
+namespace py = pybind11;
+
+inline ResidentShape resident_shape(int device, int dtype, int cell, int64_t n, int64_t t,
+                                    int64_t b, int64_t h, int64_t rows,
+                                    const std::vector<Address>& w_hh, uint64_t reverse) {
+  at_least("device", device, 0);
+  require(dtype >= 0 && dtype <= static_cast<int>(DType::kFloat16),
+          "dtype must be 0 (float32), 1 (bfloat16) or 2 (float16), got " + std::to_string(dtype));
+  code("cell", cell, kCells);
+  at_least("N", n, 1);
+  at_least("T", t, 0);
+  at_least("B", b, 0);
+  at_least("H", h, 1);
+  at_least("rows", rows, 1);
+  require(n <= kResidentRecurrences, "N must be at most " + std::to_string(kResidentRecurrences) +
+                                         ", got " + std::to_string(n));
+  constexpr int64_t kLargest = int64_t{1} << 24;
+  require(t <= kLargest && b <= kLargest && h <= kLargest && rows <= kLargest,
+          "T, B, H and rows must be below 2^24");
+  list_length("w_hh", w_hh.size(), n);
+  for (const Address w : w_hh) not_null("w_hh", w, 1);
+  return {static_cast<int32_t>(n),
+          static_cast<int32_t>(t),
+          static_cast<int32_t>(b),
+          static_cast<int32_t>(h),
+          static_cast<int32_t>(rows),
+          static_cast<CellKind>(cell) == CellKind::kRelu,
+          reverse};
+}
+
+inline void cuda_resident_forward(int device, Address stream, int dtype, int cell, bool tf32,
+                                  int64_t n, int64_t t, int64_t b, int64_t h, int64_t rows,
+                                  Address gates_x, Address bias, const std::vector<Address>& w_hh,
+                                  Address peephole, Address h0, Address c0, Address lengths,
+                                  uint64_t reverse, Address h_out, Address h_n, Address c_n,
+                                  Address gates, Address c) {
+  ResidentForwardArgs args = {};
+  args.shape = resident_shape(device, dtype, cell, n, t, b, h, rows, w_hh, reverse);
+  not_null("h", h_out, t * b);
+  not_null("h_n", h_n, b);
+  not_null("c_n", c_n, b);
+  args.gates_x = pointer(gates_x);
+  args.bias = pointer<const float>(bias);
+  args.peephole = pointer<const float>(peephole);
+  args.h0 = pointer(h0);
+  args.c0 = pointer<const float>(c0);
+  args.lengths = pointer<const int32_t>(lengths);
+  args.h = pointer(h_out);
+  args.h_n = pointer(h_n);
+  args.c_n = pointer<float>(c_n);
+  args.gates = pointer(gates);
+  args.c = pointer<float>(c);
+  for (int64_t j = 0; j < n; ++j) args.w_hh[j] = pointer(w_hh[j]);
+  py::gil_scoped_release release;
+  cuda::resident_forward(device, pointer(stream), static_cast<DType>(dtype), tf32, args);
+}
+
+inline void cuda_resident_backward(int device, Address stream, int dtype, int cell, bool tf32,
+                                   int64_t n, int64_t t, int64_t b, int64_t h, int64_t rows,
+                                   const std::vector<Address>& w_hh, Address peephole, Address c0,
+                                   Address lengths, uint64_t reverse, Address gates, Address c,
+                                   Address grad_h, Address grad_h_n, Address grad_c_n,
+                                   Address d_gates, Address d_h0, Address d_c0, Address sums) {
+  ResidentBackwardArgs args = {};
+  args.shape = resident_shape(device, dtype, cell, n, t, b, h, rows, w_hh, reverse);
+  not_null("gates", gates, t * b);
+  not_null("c", c, t * b);
+  not_null("d_gates", d_gates, t * b);
+  args.peephole = pointer<const float>(peephole);
+  args.c0 = pointer<const float>(c0);
+  args.lengths = pointer<const int32_t>(lengths);
+  args.gates = pointer(gates);
+  args.c = pointer<const float>(c);
+  args.grad_h = pointer(grad_h);
+  args.grad_h_n = pointer(grad_h_n);
+  args.grad_c_n = pointer<const float>(grad_c_n);
+  args.d_gates = pointer(d_gates);
+  args.d_h0 = pointer(d_h0);
+  args.d_c0 = pointer<float>(d_c0);
+  args.sums = pointer<float>(sums);
+  for (int64_t j = 0; j < n; ++j) args.w_hh[j] = pointer(w_hh[j]);
+  py::gil_scoped_release release;
+  cuda::resident_backward(device, pointer(stream), static_cast<DType>(dtype), tf32, args);
+}
+
+// Dynamic shared memory of a CTA, the number that the planner forms in Python.
+inline size_t cuda_resident_shared_bytes(int h, int rows, int width, bool tensor, bool backward) {
+  at_least("H", h, 1);
+  return resident_shared_bytes(h, rows, width, tensor, backward);
+}
+
+inline void define_cuda_resident(py::module_& m) {
+  using py::arg;
+  m.def("cuda_resident_forward", cuda_resident_forward, arg("device"), arg("stream"), arg("dtype"),
+        arg("cell"), arg("tf32"), arg("N"), arg("T"), arg("B"), arg("H"), arg("rows"),
+        arg("gates_x"), arg("bias"), arg("w_hh"), arg("peephole"), arg("h0"), arg("c0"),
+        arg("lengths"), arg("reverse"), arg("h"), arg("h_n"), arg("c_n"), arg("gates"), arg("c"));
+  m.def("cuda_resident_backward", cuda_resident_backward, arg("device"), arg("stream"),
+        arg("dtype"), arg("cell"), arg("tf32"), arg("N"), arg("T"), arg("B"), arg("H"), arg("rows"),
+        arg("w_hh"), arg("peephole"), arg("c0"), arg("lengths"), arg("reverse"), arg("gates"),
+        arg("c"), arg("grad_h"), arg("grad_h_n"), arg("grad_c_n"), arg("d_gates"), arg("d_h0"),
+        arg("d_c0"), arg("sums"));
+  m.def("cuda_resident_shared_bytes", cuda_resident_shared_bytes, arg("H"), arg("rows"),
+        arg("width"), arg("tensor"), arg("backward"));
+}
+
+}  // namespace bindings
+}  // namespace lstmrep

@@ -1,0 +1,156 @@
+// The recurrence of a few rows over the whole sequence, backward: one CTA, one barrier a step.
+//
+// Step t, last first: the saved values are loaded while the product d_{t+1} W_hh runs; each lane
+// turns its elements' dh and dc into four gate gradients, which go to their frame and to the other
+// operand buffer; dc and the bias and peephole sums stay in registers. After the first step one
+// more product gives the gradient of h0. dW_hh is one library product over all frames afterwards.
+#pragma once
+
+#include "cuda/cta_resident/forward.cuh"
+
+namespace lstmrep {
+
+// What a lane reads of a step for one element.
+struct SavedStep {
+  GateValues<float> gates;
+  float c, c_prev, grad_h;
+};
+
+template <class Io>
+LSTMREP_DEVICE SavedStep load_saved(const ResidentBackwardArgs& a, const ResidentElement& e,
+                                    int step) {
+  const ResidentShape& s = a.shape;
+  const int64_t row = e.frame_row(s, step), at = row * s.h + e.unit;
+  const Io* gates = static_cast<const Io*>(a.gates) + row * 4 * s.h + e.unit;
+  SavedStep v;
+  v.gates = {to_float(gates[0]), to_float(gates[s.h]), to_float(gates[2 * s.h]),
+             to_float(gates[3 * s.h])};
+  v.c = a.c[at];
+  v.c_prev = 0.0f;
+  if (step > 0) {
+    v.c_prev = a.c[e.frame_row(s, step - 1) * s.h + e.unit];
+  } else if (a.c0) {
+    v.c_prev = a.c0[e.state];
+  }
+  v.grad_h = a.grad_h ? to_float(static_cast<const Io*>(a.grad_h)[at]) : 0.0f;
+  return v;
+}
+
+template <class O, bool kWide>
+__global__ void __launch_bounds__(resident_most_warps(kWide) * kWarp)
+    resident_backward_kernel(const __grid_constant__ ResidentBackwardArgs a) {
+  using Io = typename OperandOf<O>::Io;
+  using Weights = ResidentWeights<O, false, kWide>;
+  using Operand = typename Weights::Operand;
+
+  const ResidentShape& s = a.shape;
+  const int warp = threadIdx.x / kWarp, lane = threadIdx.x % kWarp, g = lane / 4, t = lane % 4;
+  const ResidentSizes sizes = resident_sizes(s.h, s.rows, sizeof(O), Weights::kTensor, true);
+  const int pattern = resident_pattern(s.rows);
+  char* shared = dynamic_shared();
+  char* buffers = shared + sizes.weights;
+  Operand now{buffers, sizes.pitch, pattern}, next{buffers + sizes.operand, sizes.pitch, pattern};
+  clear_shared(buffers, 2 * sizes.operand);
+
+  Weights weights;
+  const int unit = warp * kResidentUnits + 2 * g;
+  weights.load(a.w_hh[blockIdx.y], s.h, unit, t, lane, sizes.blocks,
+               shared + sizes.weights / sizes.warps * warp);
+
+  ResidentElement element[kResidentSlots];
+  float dc[kResidentSlots];         // gradient of c after the step at hand
+  float total[kResidentSums] = {};  // both slots are of one unit
+  LSTMREP_UNROLL
+  for (int j = 0; j < kResidentSlots; ++j) {
+    element[j] = resident_element(s, a.lengths, unit, t, pattern, j);
+    const ResidentElement& e = element[j];
+    dc[j] = e.exists && a.grad_c_n ? a.grad_c_n[e.state] : 0.0f;
+  }
+
+  for (int step = s.t - 1; step >= 0; --step) {
+    SavedStep saved[kResidentSlots];
+    LSTMREP_UNROLL
+    for (int j = 0; j < kResidentSlots; ++j) {
+      saved[j] = {};
+      if (element[j].exists && element[j].active(step)) {
+        saved[j] = load_saved<Io>(a, element[j], step);
+      }
+    }
+    __syncthreads();  // the gate gradients of the step after are complete
+    typename Weights::Sum sums[kGates];
+    weights.product(now, g, t, sums);
+    float dh[kResidentSlots];
+    sums[0].owned(pattern, t, dh);
+    LSTMREP_UNROLL
+    for (int j = 0; j < kResidentSlots; ++j) {
+      const ResidentElement& e = element[j];
+      if (!e.exists) continue;
+      CellGradient<float> out = {{0.0f, 0.0f, 0.0f, 0.0f}, 0.0f};
+      if (e.active(step)) {
+        float d = dh[j];
+        if (step == e.length - 1) {
+          d = a.grad_h_n ? to_float(static_cast<const Io*>(a.grad_h_n)[e.state]) : 0.0f;
+        }
+        const SavedStep& v = saved[j];
+        const PeepholeValues<float> p = resident_peephole(a.peephole, s.h, e.unit);
+        d += v.grad_h;
+        out = s.relu
+                  ? cell_backward<CellKind::kRelu, DeviceMath>(v.gates, v.c_prev, v.c, p, d, dc[j])
+                  : cell_backward<CellKind::kTanh, DeviceMath>(v.gates, v.c_prev, v.c, p, d, dc[j]);
+        dc[j] = out.dc_prev;
+        total[0] += out.d.i;
+        total[1] += out.d.f;
+        total[2] += out.d.g;
+        total[3] += out.d.o;
+        total[4] += v.c_prev * out.d.i;
+        total[5] += v.c_prev * out.d.f;
+        total[6] += v.c * out.d.o;
+      }
+      Io* to = static_cast<Io*>(a.d_gates) + e.frame_row(s, step) * 4 * s.h + e.unit;
+      store_gates(to, s.h, out.d);
+      const float d[kGates] = {out.d.i, out.d.f, out.d.g, out.d.o};
+      LSTMREP_UNROLL
+      for (int m = 0; m < kGates; ++m) {
+        *next.at(e.row, m * sizes.padded + e.unit) =
+            OperandOf<O>::round(to_float(from_float<Io>(d[m])));
+      }
+    }
+    const Operand swap = now;
+    now = next;
+    next = swap;
+  }
+
+  if (a.d_h0) {
+    __syncthreads();  // the gate gradients of the first step are complete
+    typename Weights::Sum sums[kGates];
+    weights.product(now, g, t, sums);
+    float dh[kResidentSlots];
+    sums[0].owned(pattern, t, dh);
+    LSTMREP_UNROLL
+    for (int j = 0; j < kResidentSlots; ++j) {
+      const ResidentElement& e = element[j];
+      if (!e.exists) continue;
+      float d = dh[j];
+      // A row without a step hands its last state's gradient through (dc already holds it).
+      if (e.length == 0) {
+        d = a.grad_h_n ? to_float(static_cast<const Io*>(a.grad_h_n)[e.state]) : 0.0f;
+      }
+      static_cast<Io*>(a.d_h0)[e.state] = from_float<Io>(d);
+    }
+  }
+  LSTMREP_UNROLL
+  for (int j = 0; j < kResidentSlots; ++j) {
+    if (element[j].exists && a.d_c0) a.d_c0[element[j].state] = dc[j];
+  }
+  if (!a.sums) return;
+  // Over the rows of the CTA: lanes t and t ^ 1 of a quad share a unit.
+  const int owner = unit + t / 2;
+  float* to = a.sums + (int64_t{blockIdx.y} * gridDim.x + blockIdx.x) * kResidentSums * s.h;
+  LSTMREP_UNROLL
+  for (int k = 0; k < kResidentSums; ++k) {
+    const float sum = total[k] + from_lane_xor(total[k], 1);
+    if (t % 2 == 0 && owner < s.h) to[int64_t{k} * s.h + owner] = sum;
+  }
+}
+
+}  // namespace lstmrep

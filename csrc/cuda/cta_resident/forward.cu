@@ -1,0 +1,34 @@
+// Launch of the forward kernel: picks the instantiation (operand, width).
+#include "cuda/cta_resident/forward.cuh"
+
+#include "cuda/cta_resident/launch.cuh"
+#include "cuda/cta_resident/launch.h"
+
+namespace lstmrep {
+namespace cuda {
+namespace {
+
+template <class O>
+void launch_as(int device, void* stream, const ResidentForwardArgs& args) {
+  ResidentKernel<ResidentForwardArgs> wide = nullptr;
+  if constexpr (sizeof(O) == 2) wide = resident_forward_kernel<O, true>;
+  launch_resident<O>(Counter::kResidentForward, device, stream, false,
+                     resident_forward_kernel<O, false>, wide, args);
+}
+
+}  // namespace
+
+void resident_forward(int device, void* stream, DType dtype, bool tf32,
+                      const ResidentForwardArgs& args) {
+  switch (dtype) {
+    case DType::kBFloat16:
+      return launch_as<BFloat16>(device, stream, args);
+    case DType::kFloat16:
+      return launch_as<Float16>(device, stream, args);
+    default:
+      return tf32 ? launch_as<Tf32>(device, stream, args) : launch_as<float>(device, stream, args);
+  }
+}
+
+}  // namespace cuda
+}  // namespace lstmrep

@@ -1,0 +1,170 @@
+// What is multiplied with W_hh, in shared memory, and the multiplication of one block of K.
+//
+// A block is 64 bytes of K; lane (g, t) = (lane / 4, lane % 4) of a warp has 16 bytes of it, the
+// same 16 for weights and operand: elements E t .. E t + E - 1 of the block, E = 16 / sizeof(O).
+// That is a permutation of K within two mma steps, which a sum over K does not see, and it makes
+// every access a 16-byte one.
+// With tensor cores an operand is [8 columns][K] O, of which the first `pattern` (2, 4 or 8)
+// columns exist and stand for the others modulo pattern, so that every lane gets sums it can use.
+// Without them (O = float, true float32) it is [K][4 columns] and a lane sums its own quarter of K.
+#pragma once
+
+#include "cuda/cta_resident/config.h"
+#include "cuda/primitives/convert.h"
+#include "cuda/primitives/mma.h"
+#include "cuda/primitives/shuffle.h"
+#include "cuda/primitives/vector.h"
+
+namespace lstmrep {
+
+// A lane's weights of a block: row g (unit 2g of the warp) and row g + 8 (unit 2g + 1).
+struct WeightBlock {
+  Words low, high;
+};
+
+template <class O>
+struct TensorOperand {
+  char* memory;
+  int pitch, pattern;
+
+  LSTMREP_DEVICE O* at(int row, int k) const {
+    return reinterpret_cast<O*>(memory + row * pitch) + k;
+  }
+
+  struct Sum {
+    float d[4] = {0.0f, 0.0f, 0.0f, 0.0f};
+
+    LSTMREP_DEVICE void add(const Sum& other) {
+      LSTMREP_UNROLL
+      for (int j = 0; j < 4; ++j) d[j] += other.d[j];
+    }
+
+    // The sums of the elements that the lane owns, by slot (see element.cuh).
+    LSTMREP_DEVICE void owned(int pattern, int t, float (&out)[kResidentSlots]) const {
+      if (pattern == 4) {
+        out[0] = t & 2 ? d[2] : d[0];
+        out[1] = t & 2 ? d[3] : d[1];
+      } else {
+        const float odd = t & 2 ? d[3] : d[1], even = t & 2 ? d[2] : d[0];
+        out[0] = t & 1 ? odd : even;
+      }
+    }
+  };
+
+  struct Part {
+    Words w;
+  };
+
+  // The lane's share of a block of the operand.
+  LSTMREP_DEVICE Part part(int block, int g, int t) const {
+    return {load_words(memory + g % pattern * pitch + block * kResidentBlockBytes + t * 16)};
+  }
+
+  LSTMREP_DEVICE static void multiply(Sum& sum, const WeightBlock& a, const Part& b) {
+    const uint32_t a0[4] = {a.low.w[0], a.high.w[0], a.low.w[1], a.high.w[1]};
+    const uint32_t a1[4] = {a.low.w[2], a.high.w[2], a.low.w[3], a.high.w[3]};
+    const uint32_t b0[2] = {b.w.w[0], b.w.w[1]}, b1[2] = {b.w.w[2], b.w.w[3]};
+    mma<O>(sum.d, a0, b0);
+    mma<O>(sum.d, a1, b1);
+  }
+};
+
+struct FloatOperand {
+  static constexpr int kColumns = 4;
+
+  char* memory;
+  int pitch, pattern;  // pattern: 2 or 4; columns beyond it are neither read nor summed
+
+  LSTMREP_DEVICE float* at(int row, int k) const {
+    return reinterpret_cast<float*>(memory) + k * kColumns + row;
+  }
+
+  struct Sum {
+    float d[2][kColumns] = {{0.0f, 0.0f, 0.0f, 0.0f}, {0.0f, 0.0f, 0.0f, 0.0f}};
+
+    LSTMREP_DEVICE void add(const Sum& other) {
+      LSTMREP_UNROLL
+      for (int j = 0; j < kColumns; ++j) {
+        d[0][j] += other.d[0][j];
+        d[1][j] += other.d[1][j];
+      }
+    }
+
+    // Each exchange over the quad halves what a lane keeps, until it has just its own elements.
+    LSTMREP_DEVICE void owned(int pattern, int t, float (&out)[kResidentSlots]) const {
+      float v[kColumns];
+      LSTMREP_UNROLL
+      for (int j = 0; j < kColumns; ++j) {
+        if (j >= pattern) break;
+        const float mine = t & 2 ? d[1][j] : d[0][j], other = t & 2 ? d[0][j] : d[1][j];
+        v[j] = mine + from_lane_xor(other, 2);
+      }
+      if (pattern == 4) {
+        LSTMREP_UNROLL
+        for (int j = 0; j < 2; ++j) {
+          const float mine = t & 1 ? v[2 + j] : v[j], other = t & 1 ? v[j] : v[2 + j];
+          out[j] = mine + from_lane_xor(other, 1);
+        }
+      } else {
+        const float mine = t & 1 ? v[1] : v[0], other = t & 1 ? v[0] : v[1];
+        out[0] = mine + from_lane_xor(other, 1);
+      }
+    }
+  };
+
+  struct Part {
+    const float* first;
+    bool wide;
+  };
+
+  LSTMREP_DEVICE Part part(int block, int, int t) const {
+    return {at(0, block * (kResidentBlockBytes / 4) + t * 4), pattern == 4};
+  }
+
+  LSTMREP_DEVICE static void multiply(Sum& sum, const WeightBlock& a, const Part& b) {
+    LSTMREP_UNROLL
+    for (int e = 0; e < 4; ++e) {
+      const Words v = load_words(b.first + e * kColumns);
+      const float low = word_to_float(a.low.w[e]), high = word_to_float(a.high.w[e]);
+      LSTMREP_UNROLL
+      for (int j = 0; j < kColumns; ++j) {
+        if (j == 2 && !b.wide) break;
+        const float x = word_to_float(v.w[j]);
+        sum.d[0][j] += low * x;
+        sum.d[1][j] += high * x;
+      }
+    }
+  }
+};
+
+// O -> how it is multiplied, the I/O type, and its rounding.
+template <class O>
+struct OperandOf {
+  using Io = O;
+  using Type = TensorOperand<O>;
+  static constexpr bool kTensor = true;
+  LSTMREP_DEVICE static O round(float x) { return from_float<O>(x); }
+  LSTMREP_DEVICE static uint32_t weight_word(uint32_t word) { return word; }
+};
+
+template <>
+struct OperandOf<Tf32> {
+  using Io = float;
+  using Type = TensorOperand<Tf32>;
+  static constexpr bool kTensor = true;
+  LSTMREP_DEVICE static Tf32 round(float x) { return round_to_tf32(x); }
+  LSTMREP_DEVICE static uint32_t weight_word(uint32_t word) {
+    return float_to_word(round_to_tf32(word_to_float(word)).value);
+  }
+};
+
+template <>
+struct OperandOf<float> {
+  using Io = float;
+  using Type = FloatOperand;
+  static constexpr bool kTensor = false;
+  LSTMREP_DEVICE static float round(float x) { return x; }
+  LSTMREP_DEVICE static uint32_t weight_word(uint32_t word) { return word; }
+};
+
+}  // namespace lstmrep

@@ -1,0 +1,66 @@
+// The only place where kernels are launched: checks the launch and counts it by kernel name.
+//
+// Also here: the guard that every CUDA entry holds, which sets the device and restores the
+// caller's, and the opt-in for more shared memory than a kernel gets unasked. Compiled against
+// tests/emulator the same code launches on the emulated device.
+#pragma once
+
+#include <cuda_runtime.h>
+
+#include <stdexcept>
+#include <string>
+
+#include "common/counters.h"
+
+namespace lstmrep {
+namespace cuda {
+
+inline void check(cudaError_t error, const std::string& what) {
+  if (error == cudaSuccess) return;
+  throw std::runtime_error("lstmrep: " + what + " failed: " + cudaGetErrorString(error) + " (" +
+                           cudaGetErrorName(error) + ")");
+}
+
+class DeviceGuard {
+ public:
+  explicit DeviceGuard(int device) {
+    check(cudaGetDevice(&previous_), "asking for the current CUDA device");
+    if (previous_ == device) return;
+    check(cudaSetDevice(device), "selecting CUDA device " + std::to_string(device));
+    changed_ = true;
+  }
+  ~DeviceGuard() {
+    if (changed_) cudaSetDevice(previous_);
+  }
+  DeviceGuard(const DeviceGuard&) = delete;
+  DeviceGuard& operator=(const DeviceGuard&) = delete;
+
+ private:
+  int previous_ = 0;
+  bool changed_ = false;
+};
+
+// Dynamic shared memory that every kernel may use without opting in.
+constexpr size_t kSharedWithoutOptin = 48 << 10;
+
+// Queues kernel(args) on the stream of the current device.
+template <class Args>
+void launch(Counter counter, void (*kernel)(Args), dim3 grid, dim3 block, size_t shared,
+            void* stream, const Args& args) {
+  const std::string name = kCounterNames[static_cast<int>(counter)];
+  if (shared > kSharedWithoutOptin) {
+    check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
+                               static_cast<int>(shared)),
+          "giving " + name + " " + std::to_string(shared) + " bytes of shared memory");
+  }
+  cudaLaunchConfig_t config = {};
+  config.gridDim = grid;
+  config.blockDim = block;
+  config.dynamicSmemBytes = shared;
+  config.stream = static_cast<cudaStream_t>(stream);
+  check(cudaLaunchKernelEx(&config, kernel, args), "launching " + name);
+  count(counter);
+}
+
+}  // namespace cuda
+}  // namespace lstmrep

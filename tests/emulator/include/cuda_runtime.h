@@ -1,0 +1,107 @@
+// CUDA's language and the part of its runtime that csrc/cuda uses, over the emulator.
+//
+// Found in place of the toolkit's header of this name when a .cu file is compiled as plain C++.
+// A launch runs to its end before it returns; there is one device, number 0.
+#pragma once
+
+#include <math.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+
+#include "card.h"
+#include "collective.h"
+#include "copies.h"
+
+#define __global__
+#define __device__
+#define __host__
+#define __grid_constant__
+#define __forceinline__ inline __attribute__((always_inline))
+#define __launch_bounds__(...)
+#define __CUDACC_VER_MAJOR__ 0
+#define __CUDACC_VER_MINOR__ 0
+#define __CUDACC_VER_BUILD__ 0
+
+#define CUDART_VERSION 13000
+
+enum cudaError_t {
+  cudaSuccess = 0,
+  cudaErrorInvalidValue = 1,
+  cudaErrorInsufficientDriver = 35,
+  cudaErrorNoDevice = 100,
+  cudaErrorInvalidDevice = 101,
+  cudaErrorLaunchFailure = 719,
+};
+using cudaStream_t = struct EmulatedStream*;
+
+enum cudaDeviceAttr { cudaDevAttrMaxSharedMemoryPerBlockOptin, cudaDevAttrL2CacheSize };
+enum cudaFuncAttribute { cudaFuncAttributeMaxDynamicSharedMemorySize };
+
+struct cudaDeviceProp {
+  char name[256];
+  int major, minor, multiProcessorCount;
+  size_t totalGlobalMem;
+};
+
+struct cudaLaunchAttribute;
+struct cudaLaunchConfig_t {
+  dim3 gridDim, blockDim;
+  size_t dynamicSmemBytes;
+  cudaStream_t stream;
+  cudaLaunchAttribute* attrs;
+  unsigned numAttrs;
+};
+
+inline cudaError_t cudaDriverGetVersion(int* version) {
+  return *version = CUDART_VERSION, cudaSuccess;
+}
+inline cudaError_t cudaRuntimeGetVersion(int* version) { return cudaDriverGetVersion(version); }
+inline cudaError_t cudaGetDeviceCount(int* count) { return *count = 1, cudaSuccess; }
+inline cudaError_t cudaGetDevice(int* device) { return *device = 0, cudaSuccess; }
+inline cudaError_t cudaSetDevice(int device) {
+  return device == 0 ? cudaSuccess : cudaErrorInvalidDevice;
+}
+inline cudaError_t cudaGetLastError() { return cudaSuccess; }
+
+inline const char* cudaGetErrorName(cudaError_t error) {
+  return error == cudaErrorLaunchFailure ? "emulated launch" : "emulated runtime";
+}
+
+inline const char* cudaGetErrorString(cudaError_t error) {
+  return error == cudaErrorLaunchFailure ? ::emulator::machine().last_error.c_str()
+                                         : "not a valid value or device";
+}
+
+inline cudaError_t cudaGetDeviceProperties(cudaDeviceProp* properties, int) {
+  const ::emulator::Card& card = ::emulator::machine().card;
+  *properties = {};
+  strncpy(properties->name, card.name.c_str(), sizeof properties->name - 1);
+  properties->major = card.major;
+  properties->minor = card.minor;
+  properties->multiProcessorCount = card.sm_count;
+  return cudaSuccess;
+}
+
+inline cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr which, int) {
+  const ::emulator::Card& card = ::emulator::machine().card;
+  *value = static_cast<int>(which == cudaDevAttrL2CacheSize ? card.l2_bytes : card.shared_optin);
+  return cudaSuccess;
+}
+
+template <class... P>
+cudaError_t cudaFuncSetAttribute(void (*kernel)(P...), cudaFuncAttribute, int bytes) {
+  ::emulator::Machine& m = ::emulator::machine();
+  if (bytes < 0 || static_cast<size_t>(bytes) > m.card.shared_optin) return cudaErrorInvalidValue;
+  m.opted_in[reinterpret_cast<const void*>(kernel)] = static_cast<size_t>(bytes);
+  return cudaSuccess;
+}
+
+template <class... P, class... A>
+cudaError_t cudaLaunchKernelEx(const cudaLaunchConfig_t* config, void (*kernel)(P...),
+                               A&&... arguments) {
+  const std::string error = ::emulator::launch_kernel(
+      reinterpret_cast<const void*>(kernel), config->gridDim, config->blockDim,
+      config->dynamicSmemBytes, [&] { kernel(arguments...); });
+  return error.empty() ? cudaSuccess : cudaErrorLaunchFailure;
+}

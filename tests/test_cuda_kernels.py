@@ -1,0 +1,222 @@
+"""The CUDA backend on the emulated device: planner, adapters, launch code and the very source of the kernels.
+
+Both kernels, ``stepwise`` and ``cta_resident``, on CPU tensors against the float64 reference.  tests/emulator runs
+them; what this does not show is the compiled machine code and its speed.
+"""
+
+import functools
+from dataclasses import replace
+
+import emulated
+import pytest
+import torch
+from emulated_device import Card, current_card, emulated_device
+
+import lstmrep
+from lstmrep.backends import reference
+from lstmrep.backends.tensors import Shape
+from lstmrep.ops import plans
+from lstmrep.plan import PlanError
+from lstmrep.testing import assert_same_bits, assert_within, budget
+from lstmrep.testing.cases import Case, run
+
+pytestmark = pytest.mark.skipif(bool(emulated.reason()), reason=emulated.reason())
+
+KERNELS = ["stepwise", "cta_resident"]
+FLOATS = [torch.float32, torch.bfloat16, torch.float16]
+# On the small card a CTA has as many rows as it can, on the large one a single row.
+SMALL, LARGE = Card("2 SMs", 9, 0, 2, 227 << 10), Card("132 SMs", 9, 0, 132, 227 << 10)
+CASES = [
+    Case(),
+    Case(cell="relu", input="gates"),
+    Case(peephole=False, bias=False, states=False),
+    Case(input="none"),
+    Case(N=2, reverse=(False, True)),
+    Case(N=3, input="each", lengths=True, reverse=(True, False, True)),
+    Case(N=2, input="none", lengths=True, states=False),
+    Case(N=2, lengths=True, cell="relu", states=False, bias=False, reverse=(True, True)),
+    Case(T=1, B=1, I=1, H=1),
+    Case(N=2, T=3, B=17, H=100, lengths=True, reverse=(True, False)),
+    Case(T=40, B=2, H=16),
+    Case(T=0),
+    Case(T=0, lengths=True),
+    Case(B=0),
+]
+
+
+def _name(dtype):
+    return str(dtype).removeprefix("torch.")
+
+
+@functools.cache
+def _limits(case):
+    return budget(lambda d, order: run(case, "reference", d, order=order), case.dtype)
+
+
+@pytest.mark.parametrize("kernel", KERNELS)
+@pytest.mark.parametrize("card", [SMALL, LARGE], ids=lambda c: c.name)
+@pytest.mark.parametrize("dtype", FLOATS, ids=_name)
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_within_budget(case, dtype, card, kernel):
+    case = replace(case, dtype=dtype)
+    with emulated_device(card, kernel=kernel):
+        assert_within(run(case, "cuda"), _limits(case))
+
+
+@pytest.mark.parametrize("kernel", KERNELS)
+@pytest.mark.parametrize("dtype", FLOATS, ids=_name)
+def test_recompute_within_budget(dtype, kernel):
+    case = Case(N=2, lengths=True, reverse=(False, True), dtype=dtype)
+    with emulated_device(SMALL, kernel=kernel):
+        assert_within(run(replace(case, recompute=True), "cuda"), _limits(case))
+
+
+@pytest.mark.parametrize("kernel", KERNELS)
+@pytest.mark.parametrize("peephole", [True, False])
+@pytest.mark.parametrize("dtype", FLOATS, ids=_name)
+@pytest.mark.parametrize("b", [1, 7, 17])
+@pytest.mark.parametrize("h", [1, 63, 64, 100, 130])
+def test_sizes_off_every_tile_under_four_schedules(h, b, dtype, peephole, kernel):
+    """Both directions side by side; the order in which warps run must not change a bit."""
+    case = Case(N=2, T=3, B=b, H=h, dtype=dtype, peephole=peephole, reverse=(False, True))
+    for card, seeds in ((SMALL, (0, 1, 2, 3)), (LARGE, (3,))):
+        with emulated_device(card, kernel=kernel) as device:
+            if kernel == "cta_resident" and dtype == torch.float32 and h > 128:
+                with pytest.raises(PlanError, match="H = 130 exceeds 128, the most that one CTA holds in float32"):
+                    run(case, "cuda")
+                continue
+            results = []
+            for seed in seeds:
+                device.set_seed(seed)
+                results.append(run(case, "cuda"))
+            device.set_seed(0)
+        assert_within(results[0], _limits(case))
+        for other in results[1:]:
+            assert_same_bits(other, results[0])
+
+
+@pytest.mark.parametrize("kernel", KERNELS)
+@pytest.mark.parametrize("dtype", FLOATS, ids=_name)
+def test_same_inputs_twice_same_bits(dtype, kernel):
+    case = Case(N=2, T=4, B=5, H=33, lengths=True, reverse=(False, True), dtype=dtype)
+    with emulated_device(SMALL, kernel=kernel):
+        assert_same_bits(run(case, "cuda"), run(case, "cuda"))
+
+
+@pytest.mark.parametrize("kernel", KERNELS)
+def test_inference_stores_no_gates(kernel):
+    case = Case(N=2, reverse=(False, True))
+    with emulated_device(SMALL, kernel=kernel):
+        assert_same_bits(run(case, "cuda", gradients=False), {k: run(case, "cuda")[k] for k in ("h", "h_n", "c_n")})
+
+
+@pytest.mark.parametrize("kernel", KERNELS)
+def test_launches_are_counted(kernel):
+    with emulated_device(SMALL, kernel=kernel) as device:
+        with lstmrep.count_launches() as launches:
+            run(Case(T=5), "cuda")
+        expected = {"pointwise": 5} if kernel == "stepwise" else {"resident": 1}
+        assert dict(launches.own) == {f"{name}_{p}": n for name, n in expected.items() for p in ("forward", "backward")}
+        assert len(device.take_launches()) == sum(launches.own.values())
+
+
+def test_auto_takes_the_resident_kernel_where_it_fits_and_the_next_best_elsewhere():
+    with emulated_device(LARGE), lstmrep.count_launches() as launches:
+        run(Case(T=2, H=64), "cuda")
+        run(Case(T=2, H=200), "cuda")
+    assert dict(launches.own) == {
+        "resident_forward": 1,
+        "resident_backward": 1,
+        "pointwise_forward": 2,
+        "pointwise_backward": 2,
+    }
+
+
+def _plan():
+    shape = Shape(N=1, T=5, B=3, I=6, H=8, dtype=torch.float32, compute=torch.float32, device=torch.device("cpu"))
+    return plans.chosen_plan(shape, True, "tanh", True, False, "auto")
+
+
+def test_plans_are_made_for_the_emulated_card_and_forgotten_after():
+    before, card = _plan(), current_card(emulated.module())
+    with emulated_device(Card("another card", 9, 0, 132, 227 << 10)):
+        made = _plan()
+    assert (made.backend, made.problem.device) == ("cuda", "cuda")
+    assert "another card (sm_90)" in made.describe()
+    assert _plan() == before and before.backend == "cpu"
+    assert current_card(emulated.module()) == card
+
+
+@pytest.mark.parametrize("shift", [-1, 1])
+def test_a_view_that_starts_off_16_bytes(shift):
+    """Addresses that no vector load may use: the same numbers, the same bits."""
+    h = 16
+    w = torch.randn(4 * h * h + 1, dtype=torch.float32).bfloat16()
+    views = w[1:].view(4 * h, h), w[1:].clone().view(4 * h, h)
+    assert views[0].data_ptr() % 16 and not views[1].data_ptr() % 16
+    x = torch.randn(3, 2, 5).bfloat16()
+    w_ih = torch.randn(4 * h, 5).bfloat16()
+    with emulated_device(SMALL, kernel="cta_resident"):
+        first, second = (lstmrep.ops.lstm(x, [w_ih], [v], backend="cuda")[0] for v in views[::shift])
+    assert torch.equal(first, second)
+
+
+def _tf32(t):
+    """float32 rounded to 10 bits of mantissa, ties away from zero."""
+    bits = t.contiguous().view(torch.int32)
+    return ((bits + 0x1000) & ~0x1FFF).view(torch.float32)
+
+
+class _RoundedProduct(torch.Tensor):
+    """Rounds both operands of a float32 matrix product to TF32."""
+
+    @classmethod
+    def __torch_function__(cls, func, types, args=(), kwargs=None):
+        plain = [a.as_subclass(torch.Tensor) if isinstance(a, cls) else a for a in args]
+        if func in (torch.Tensor.matmul, torch.Tensor.__matmul__, torch.Tensor.__rmatmul__):
+            return _tf32(plain[0]) @ _tf32(plain[1])
+        made = func(*plain, **(kwargs or {}))
+        keeps = func in (torch.Tensor.t, torch.Tensor.to)
+        return made.as_subclass(cls) if keeps else made
+
+
+@pytest.mark.parametrize("case", [Case(T=3, B=7, H=h, N=2, reverse=(False, True)) for h in (1, 16, 63, 100)], ids=str)
+def test_tf32_where_torch_allows_it(case):
+    """Against the reference whose recurrent products round their operands to TF32: its error is the budget."""
+
+    def rounded(d, order):
+        if d == torch.float64:
+            return run(case, "reference", d, order=order)
+        with pytest.MonkeyPatch.context() as patch:
+            for name in ("_run_one", "_backward_one"):
+                true = getattr(reference, name)
+
+                def with_rounding(r, *arguments, true=true):
+                    w = [x.as_subclass(_RoundedProduct) for x in r.w_hh]
+                    return true(replace(r, w_hh=w), *arguments)
+
+                patch.setattr(reference, name, with_rounding)
+            return run(case, "reference", d, order=order)
+
+    limits = budget(rounded, torch.float32)
+    with emulated_device(SMALL, kernel="cta_resident", tf32=True):
+        got = run(case, "cuda")
+    assert_within(got, limits)
+    with emulated_device(SMALL, kernel="cta_resident"):
+        assert not torch.equal(run(case, "cuda")["h"], got["h"]), "TF32 must differ from true float32"
+
+
+def test_a_planted_error_in_the_kernel_is_caught():
+    """The path under test really is the emulated kernel: the peepholes shifted by one unit must show."""
+    limits = budget(lambda d, order: run(Case(), "reference", d, order=order), torch.float32)
+    with emulated_device(SMALL) as device, pytest.MonkeyPatch.context() as patch:
+        true_forward = device.cuda_resident_forward
+
+        def shifted(*arguments):
+            arguments = list(arguments)
+            arguments[13] += 4  # peephole: one float on
+            return true_forward(*arguments)
+
+        patch.setattr(device, "cuda_resident_forward", shifted)
+        with pytest.raises(AssertionError, match="h: error"):
+            assert_within(run(Case(), "cuda"), limits)
