@@ -2,7 +2,7 @@
 PYTHON ?= python3
 SOURCES = $(shell git ls-files 'csrc/*.h' 'csrc/*.cpp' 'csrc/*.cu' 'csrc/*.cuh' 'tests/*.h' 'tests/*.cpp' 'tests/*.cu')
 
-.PHONY: check lint format types test develop kernels bench
+.PHONY: check lint format types test develop kernels bench emu-full
 
 check: lint types test
 
@@ -11,5 +11,6 @@ lint: ; $(PYTHON) -m ruff check . && $(PYTHON) -m ruff format --check . && clang
 format: ; $(PYTHON) -m ruff check --fix . && $(PYTHON) -m ruff format . && clang-format -i $(SOURCES)
 types: ; $(PYTHON) -m mypy
 test: ; $(PYTHON) -m pytest
+emu-full: ; LSTMREP_EMU_FULL=1 $(PYTHON) -m pytest tests/emulator
 kernels: ; $(PYTHON) csrc/make_kernels.py
 bench: ; $(PYTHON) benchmarks/bench_overhead.py

@@ -161,6 +161,39 @@ def test_a_view_that_starts_off_16_bytes(shift):
     assert torch.equal(first, second)
 
 
+@pytest.mark.parametrize("kernel", KERNELS)
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=_name)
+def test_autocast_runs_the_kernels_in_its_dtype(dtype, kernel):
+    module = lstmrep.LSTM(5, 20, peephole=True, backend="cuda")
+    x = torch.randn(4, 3, 5)
+    low = lstmrep.LSTM(5, 20, peephole=True, backend="cuda")
+    low.load_state_dict(module.state_dict())
+    with emulated_device(SMALL, kernel=kernel), torch.autocast("cpu", dtype):
+        out, _ = module(x)
+        out.float().square().sum().backward()
+        again, _ = low(x)
+    assert out.dtype == dtype
+    assert torch.equal(out, again)
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in module.parameters())
+
+
+@pytest.mark.parametrize("kernel", KERNELS)
+def test_opcheck_and_compile(kernel):
+    n, t, b, i, h = 1, 3, 2, 5, 8
+    x, w_ih, w_hh = torch.randn(t, b, i), torch.randn(4 * h, i), torch.randn(4 * h, h)
+    leaves = [v.requires_grad_() for v in (x, w_ih, w_hh)]
+    arguments = (leaves[0], [leaves[1]], [leaves[2]], None, torch.randn(n, 3, h), None, None, None)
+    with emulated_device(SMALL, kernel=kernel):
+        torch.library.opcheck(torch.ops.lstmrep.lstm.default, (*arguments, t, [False], "tanh", "cuda", "all"))
+
+        def loss(x, w_ih, w_hh):
+            return lstmrep.ops.lstm(x, [w_ih], [w_hh], backend="cuda")[0].square().sum()
+
+        eager = torch.autograd.grad(loss(*leaves), leaves)
+        compiled = torch.autograd.grad(torch.compile(loss, fullgraph=True, backend="aot_eager")(*leaves), leaves)
+    assert_same_bits(dict(zip("xih", compiled, strict=True)), dict(zip("xih", eager, strict=True)))
+
+
 def _tf32(t):
     """float32 rounded to 10 bits of mantissa, ties away from zero."""
     bits = t.contiguous().view(torch.int32)

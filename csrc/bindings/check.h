@@ -44,5 +44,24 @@ inline void list_length(const char* name, size_t length, int64_t n) {
                                                  " entries, got " + std::to_string(length));
 }
 
+// What every CUDA entry is told first. Sizes up to 2^24, so that products of two cannot overflow.
+inline void cuda_sizes(int device, int dtype, int cell, int64_t n, int64_t most_n, int64_t t,
+                       int64_t least_t, int64_t b, int64_t h) {
+  at_least("device", device, 0);
+  require(dtype >= 0 && dtype <= static_cast<int>(DType::kFloat16),
+          "dtype must be 0 (float32), 1 (bfloat16) or 2 (float16), got " + std::to_string(dtype));
+  code("cell", cell, kCells);
+  at_least("N", n, 1);
+  at_least("T", t, least_t);
+  at_least("B", b, 0);
+  at_least("H", h, 1);
+  require(n <= most_n,
+          "N must be at most " + std::to_string(most_n) + ", got " + std::to_string(n));
+  constexpr int64_t kLargest = int64_t{1} << 24;
+  require(t <= kLargest, "T is too large");
+  require(b <= kLargest && h <= kLargest && n * b * h < (int64_t{1} << 31),
+          "N * B * H must be below 2^31");
+}
+
 }  // namespace bindings
 }  // namespace lstmrep

@@ -41,21 +41,7 @@ inline py::list cuda_devices() {
 
 inline PointwiseShape pointwise_shape(int device, int dtype, int cell, int64_t n, int64_t t,
                                       int64_t b, int64_t h, int64_t step, uint64_t reverse) {
-  at_least("device", device, 0);
-  require(dtype >= 0 && dtype <= static_cast<int>(DType::kFloat16),
-          "dtype must be 0 (float32), 1 (bfloat16) or 2 (float16), got " + std::to_string(dtype));
-  code("cell", cell, kCells);
-  at_least("N", n, 1);
-  at_least("T", t, 1);
-  at_least("B", b, 0);
-  at_least("H", h, 1);
-  require(n <= kMaxRecurrences,
-          "N must be at most " + std::to_string(kMaxRecurrences) + ", got " + std::to_string(n));
-  // Sizes up to 2^24 first, so that the product cannot overflow.
-  constexpr int64_t kLargest = int64_t{1} << 24;
-  require(t <= kLargest, "T is too large");
-  require(b <= kLargest && h <= kLargest && n * b * h < (int64_t{1} << 31),
-          "N * B * H must be below 2^31");
+  cuda_sizes(device, dtype, cell, n, kMaxRecurrences, t, 1, b, h);
   require(step >= 0 && step < t,
           "step must be in 0..T-1, got " + std::to_string(step) + " with T = " + std::to_string(t));
   return {static_cast<int32_t>(n), static_cast<int32_t>(t),    static_cast<int32_t>(b),

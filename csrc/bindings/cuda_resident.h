@@ -18,20 +18,10 @@ namespace py = pybind11;
 inline ResidentShape resident_shape(int device, int dtype, int cell, int64_t n, int64_t t,
                                     int64_t b, int64_t h, int64_t rows,
                                     const std::vector<Address>& w_hh, uint64_t reverse) {
-  at_least("device", device, 0);
-  require(dtype >= 0 && dtype <= static_cast<int>(DType::kFloat16),
-          "dtype must be 0 (float32), 1 (bfloat16) or 2 (float16), got " + std::to_string(dtype));
-  code("cell", cell, kCells);
-  at_least("N", n, 1);
-  at_least("T", t, 0);
-  at_least("B", b, 0);
-  at_least("H", h, 1);
-  at_least("rows", rows, 1);
-  require(n <= kResidentRecurrences, "N must be at most " + std::to_string(kResidentRecurrences) +
-                                         ", got " + std::to_string(n));
-  constexpr int64_t kLargest = int64_t{1} << 24;
-  require(t <= kLargest && b <= kLargest && h <= kLargest && rows <= kLargest,
-          "T, B, H and rows must be below 2^24");
+  cuda_sizes(device, dtype, cell, n, kResidentRecurrences, t, 0, b, h);
+  require(
+      rows >= 1 && rows <= kResidentMostRows,
+      "rows must be in 1.." + std::to_string(kResidentMostRows) + ", got " + std::to_string(rows));
   list_length("w_hh", w_hh.size(), n);
   for (const Address w : w_hh) not_null("w_hh", w, 1);
   return {static_cast<int32_t>(n),

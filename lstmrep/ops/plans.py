@@ -30,6 +30,8 @@ def chosen_plan(s: Shape, peephole: bool, cell: str, training: bool, recompute: 
         recompute,
         backend,
         torch.get_num_threads(),
+        # Only CUDA's float32 products depend on it.
+        torch.get_float32_matmul_precision() if s.device.type == "cuda" else "",
     )
 
 
@@ -49,6 +51,7 @@ def _cached_plan(
     recompute: bool,
     backend: str,
     threads: int,
+    precision: str,
 ) -> plan.Plan:
     seen, here = machine.planned(torch.device(device, index or 0))
     problem = plan.Problem(

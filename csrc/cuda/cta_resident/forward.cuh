@@ -55,12 +55,10 @@ __global__ void __launch_bounds__(resident_most_warps(kWide) * kWarp)
     element[j] = resident_element(s, a.lengths, unit, t, pattern, j);
     const ResidentElement& e = element[j];
     c[j] = e.exists && a.c0 ? a.c0[e.state] : 0.0f;
-    if (e.exists && a.h0) {
-      *now.at(e.row, e.unit) = OperandOf<O>::round(to_float(static_cast<const Io*>(a.h0)[e.state]));
-      if (a.h_n) static_cast<Io*>(a.h_n)[e.state] = static_cast<const Io*>(a.h0)[e.state];
-    } else if (e.exists) {
-      static_cast<Io*>(a.h_n)[e.state] = from_float<Io>(0.0f);
-    }
+    if (!e.exists) continue;
+    const Io h = a.h0 ? static_cast<const Io*>(a.h0)[e.state] : from_float<Io>(0.0f);
+    *now.at(e.row, e.unit) = OperandOf<O>::round(to_float(h));
+    static_cast<Io*>(a.h_n)[e.state] = h;
   }
 
   for (int step = 0; step < s.t; ++step) {

@@ -4,9 +4,9 @@
 // same 16 for weights and operand: elements E t .. E t + E - 1 of the block, E = 16 / sizeof(O).
 // That is a permutation of K within two mma steps, which a sum over K does not see, and it makes
 // every access a 16-byte one.
-// With tensor cores an operand is [8 columns][K] O, of which the first `pattern` (2, 4 or 8)
-// columns exist and stand for the others modulo pattern, so that every lane gets sums it can use.
-// Without them (O = float, true float32) it is [K][4 columns] and a lane sums its own quarter of K.
+// With tensor cores an operand is [pattern][K] O: its 2 or 4 columns stand for all 8 of an mma
+// tile, modulo pattern, so that every lane gets sums it can use. Without them (O = float, true
+// float32) it is [K][4 columns], and a lane sums its own quarter of K.
 #pragma once
 
 #include "cuda/cta_resident/config.h"

@@ -20,6 +20,7 @@ struct ResidentWeights {
   using Sum = typename Operand::Sum;
   static constexpr int kElements = 16 / static_cast<int>(sizeof(O));  // of a lane in a block
   static constexpr int kBlock = 4 * kElements;
+  static constexpr int kTile = 16 * kWarp;  // bytes: 16 of each lane
 
   WeightBlock held[kHeld][kGates];
   char* rest;  // this lane's place in shared memory
@@ -42,9 +43,9 @@ struct ResidentWeights {
     for (int k = kHeld; k < blocks; ++k) {
       for (int m = 0; m < kGates; ++m) {
         const WeightBlock made = block(w, h, unit, m, k * kBlock + t * kElements, whole);
-        char* to = rest + ((k - kHeld) * kGates + m) * 2 * 512;
+        char* to = rest + ((k - kHeld) * kGates + m) * 2 * kTile;
         store_words(to, made.low);
-        store_words(to + 512, made.high);
+        store_words(to + kTile, made.high);
       }
     }
   }
@@ -59,8 +60,8 @@ struct ResidentWeights {
       WeightBlock from_shared[kGates];
       LSTMREP_UNROLL
       for (int m = 0; m < kGates; ++m) {
-        const char* from = rest + ((k - kHeld) * kGates + m) * 2 * 512;
-        from_shared[m] = {load_words(from), load_words(from + 512)};
+        const char* from = rest + ((k - kHeld) * kGates + m) * 2 * kTile;
+        from_shared[m] = {load_words(from), load_words(from + kTile)};
       }
       multiply_block(operand, k, g, t, sums, from_shared);
     }
