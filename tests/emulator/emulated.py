@@ -2,7 +2,7 @@
 
 Three builds: ``plain``, ``tsan`` (data races, with every CUDA thread a thread of its own) and ``asan`` (addresses and
 undefined behaviour).  ``module()`` is the plain build as a Python module with the CUDA entries of ``lstmrep._native``;
-the sanitizers run in a program of their own, ``driver()``.  What is built is kept under build/emulator by a hash of all
+the sanitizers run in a program of their own (driver.py).  What is built is kept under build/emulator by a hash of all
 that went into it.
 """
 
