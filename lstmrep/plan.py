@@ -273,11 +273,9 @@ def _refuse_cpu(p: Problem, m: Machine) -> str:
 
 def _design_cuda(p: Problem, m: Machine) -> tuple[str, tuple[int, int], tuple[int, int]]:
     forward, backward = (_cuda_pass(p, m, b)[0] for b in (False, True))
-    passes = [("forward", forward), ("backward", backward)] if p.training else [("", forward)]
-    if forward == backward or not p.training:
-        text = _describe_pass(forward)
-    else:
-        text = "; ".join(f"{name} {_describe_pass(how)}" for name, how in passes)
+    text = _describe_pass(forward)
+    if p.training and backward != forward:
+        text = f"forward {text}; backward {_describe_pass(backward)}"
     resident = [how.kernel == "cta_resident" for how in (forward, backward)]
     kernels = tuple(1 if one else p.steps for one in resident)
     gemms = tuple(0 if one else p.steps for one in resident)

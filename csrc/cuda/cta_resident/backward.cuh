@@ -6,7 +6,9 @@
 // more product gives the gradient of h0. dW_hh is one library product over all frames afterwards.
 #pragma once
 
-#include "cuda/cta_resident/forward.cuh"
+#include "cuda/cta_resident/cta.cuh"
+#include "cuda/primitives/gates.h"
+#include "cuda/primitives/math.h"
 
 namespace lstmrep {
 
@@ -40,29 +42,14 @@ template <class O, bool kWide>
 __global__ void __launch_bounds__(resident_most_warps(kWide) * kWarp)
     resident_backward_kernel(const __grid_constant__ ResidentBackwardArgs a) {
   using Io = typename OperandOf<O>::Io;
-  using Weights = ResidentWeights<O, false, kWide>;
-  using Operand = typename Weights::Operand;
-
   const ResidentShape& s = a.shape;
-  const int warp = threadIdx.x / kWarp, lane = threadIdx.x % kWarp, g = lane / 4, t = lane % 4;
-  const ResidentSizes sizes = resident_sizes(s.h, s.rows, sizeof(O), Weights::kTensor, true);
-  const int pattern = resident_pattern(s.rows);
-  char* shared = dynamic_shared();
-  char* buffers = shared + sizes.weights;
-  Operand now{buffers, sizes.pitch, pattern}, next{buffers + sizes.operand, sizes.pitch, pattern};
-  clear_shared(buffers, 2 * sizes.operand);
-
-  Weights weights;
-  const int unit = warp * kResidentUnits + 2 * g;
-  weights.load(a.w_hh[blockIdx.y], s.h, unit, t, lane, sizes.blocks,
-               shared + sizes.weights / sizes.warps * warp);
-
+  ResidentCta<O, false, kWide> cta(s, a.w_hh[blockIdx.y]);
   ResidentElement element[kResidentSlots];
   float dc[kResidentSlots];         // gradient of c after the step at hand
   float total[kResidentSums] = {};  // both slots are of one unit
   LSTMREP_UNROLL
   for (int j = 0; j < kResidentSlots; ++j) {
-    element[j] = resident_element(s, a.lengths, unit, t, pattern, j);
+    element[j] = cta.element(s, a.lengths, j);
     const ResidentElement& e = element[j];
     dc[j] = e.exists && a.grad_c_n ? a.grad_c_n[e.state] : 0.0f;
   }
@@ -77,17 +64,15 @@ __global__ void __launch_bounds__(resident_most_warps(kWide) * kWarp)
       }
     }
     __syncthreads();  // the gate gradients of the step after are complete
-    typename Weights::Sum sums[kGates];
-    weights.product(now, g, t, sums);
-    float dh[kResidentSlots];
-    sums[0].owned(pattern, t, dh);
+    float dh[1][kResidentSlots];
+    cta.product(dh);
     LSTMREP_UNROLL
     for (int j = 0; j < kResidentSlots; ++j) {
       const ResidentElement& e = element[j];
       if (!e.exists) continue;
       CellGradient<float> out = {{0.0f, 0.0f, 0.0f, 0.0f}, 0.0f};
       if (e.active(step)) {
-        float d = dh[j];
+        float d = dh[0][j];
         if (step == e.length - 1) {
           d = a.grad_h_n ? to_float(static_cast<const Io*>(a.grad_h_n)[e.state]) : 0.0f;
         }
@@ -111,26 +96,22 @@ __global__ void __launch_bounds__(resident_most_warps(kWide) * kWarp)
       const float d[kGates] = {out.d.i, out.d.f, out.d.g, out.d.o};
       LSTMREP_UNROLL
       for (int m = 0; m < kGates; ++m) {
-        *next.at(e.row, m * sizes.padded + e.unit) =
+        *cta.next.at(e.row, m * cta.padded + e.unit) =
             OperandOf<O>::round(to_float(from_float<Io>(d[m])));
       }
     }
-    const Operand swap = now;
-    now = next;
-    next = swap;
+    cta.swap();
   }
 
   if (a.d_h0) {
     __syncthreads();  // the gate gradients of the first step are complete
-    typename Weights::Sum sums[kGates];
-    weights.product(now, g, t, sums);
-    float dh[kResidentSlots];
-    sums[0].owned(pattern, t, dh);
+    float dh[1][kResidentSlots];
+    cta.product(dh);
     LSTMREP_UNROLL
     for (int j = 0; j < kResidentSlots; ++j) {
       const ResidentElement& e = element[j];
       if (!e.exists) continue;
-      float d = dh[j];
+      float d = dh[0][j];
       // A row without a step hands its last state's gradient through (dc already holds it).
       if (e.length == 0) {
         d = a.grad_h_n ? to_float(static_cast<const Io*>(a.grad_h_n)[e.state]) : 0.0f;
@@ -144,12 +125,12 @@ __global__ void __launch_bounds__(resident_most_warps(kWide) * kWarp)
   }
   if (!a.sums) return;
   // Over the rows of the CTA: lanes t and t ^ 1 of a quad share a unit.
-  const int owner = unit + t / 2;
+  const int owner = cta.unit + cta.t / 2;
   float* to = a.sums + (int64_t{blockIdx.y} * gridDim.x + blockIdx.x) * kResidentSums * s.h;
   LSTMREP_UNROLL
   for (int k = 0; k < kResidentSums; ++k) {
     const float sum = total[k] + from_lane_xor(total[k], 1);
-    if (t % 2 == 0 && owner < s.h) to[int64_t{k} * s.h + owner] = sum;
+    if (cta.t % 2 == 0 && owner < s.h) to[int64_t{k} * s.h + owner] = sum;
   }
 }
 
