@@ -47,6 +47,7 @@ CUDA_SOURCES = [
     "csrc/cuda/cta_resident/backward.cu",
     "csrc/cuda/cta_resident/forward.cu",
     "csrc/cuda/pointwise/launch.cu",
+    "csrc/cuda/abort.cu",
     "csrc/cuda/device.cu",
 ]
 NO_CUDA_SOURCES = ["csrc/cuda/absent.cpp"]

@@ -12,6 +12,7 @@ __path__ = extend_path(__path__, __name__)
 __version__ = "0.1.0"
 
 from lstmrep import ops
+from lstmrep.check import check
 from lstmrep.explain import explain
 from lstmrep.info import show_config
 from lstmrep.launches import count_launches
@@ -40,6 +41,7 @@ __all__ = [
     "PlanError",
     "Problem",
     "State",
+    "check",
     "count_launches",
     "explain",
     "ops",

@@ -7,7 +7,7 @@ import platform
 import torch
 
 import lstmrep
-from lstmrep import env, machine, native
+from lstmrep import env, machine, native, trust
 from lstmrep.plan import Machine, PlanError, Problem, plan
 
 
@@ -19,6 +19,7 @@ def show_config() -> str:
         *_native_lines(),
         f"torch     {torch.get_num_threads()} threads; CUDA build: {torch.version.cuda or 'none'}",
         *_backend_lines(),
+        *_trust_lines(),
     ]
     lines += [f"set       {name}={value}" for name, value in _set_variables()]
     return "\n".join(lines)
@@ -59,6 +60,14 @@ def _backend_lines() -> list[str]:
             verdict = "not usable: " + str(error).split(": ", 2)[-1].rstrip(".")
         lines.append(f"backend   {name}: {verdict}")
     return lines
+
+
+def _trust_lines() -> list[str]:
+    """How many checks of CUDA kernels are on record, and each that failed."""
+    found = trust.stored()
+    wrong = [f"wrong     {verdict.figures}; {key}" for key, verdict in found.items() if not verdict.right]
+    where = trust.place() or "nowhere: there is no home folder"
+    return [f"verdicts  {len(found) - len(wrong)} right, {len(wrong)} wrong, kept in {where}", *wrong]
 
 
 def _set_variables() -> list[tuple[str, str]]:

@@ -1,11 +1,21 @@
-"""Settings of the whole suite: fresh buffers start as NaN, torch uses two threads, every test starts from a seed."""
+"""Settings of the whole suite: fresh buffers start as NaN, torch uses two threads, every test starts from a seed.
 
+CUDA kernels are not checked against stepwise unless a test asks for it, so that tests count the launches of their own
+calls, and verdicts never go to the user's cache.
+"""
+
+import atexit
 import os
+import shutil
+import tempfile
 
 import pytest
 import torch
 
 os.environ["LSTMREP_POISON"] = "1"
+os.environ["LSTMREP_VERIFY"] = "never"
+os.environ["LSTMREP_CACHE_DIR"] = tempfile.mkdtemp(prefix="lstmrep-tests-")
+atexit.register(shutil.rmtree, os.environ["LSTMREP_CACHE_DIR"], ignore_errors=True)
 
 
 @pytest.fixture(autouse=True)

@@ -20,9 +20,9 @@ MOST_LINES = 600
 LAYERS = [
     {"env", "plan", "files", "optional"},
     {"native", "machine"},
-    {"backends"},
+    {"backends", "trust"},
     {"ops"},
-    {"nn", "launches"},
+    {"nn", "launches", "check"},
     {"footprint"},
     {"explain", "info", "testing", "data"},
     {"eval", "viz"},

@@ -8,6 +8,7 @@
 
 #include "bindings/check.h"
 #include "bindings/cuda_resident.h"
+#include "cuda/abort.h"
 #include "cuda/device.h"
 #include "cuda/pointwise/launch.h"
 
@@ -110,6 +111,9 @@ inline void define_cuda(py::module_& m) {
   m.def("nvcc_version", cuda::nvcc_version);
   m.def("cuda_status", cuda::status, py::call_guard<py::gil_scoped_release>());
   m.def("cuda_devices", cuda_devices);
+  // Reads host memory only, on the way of every call: the GIL is kept.
+  m.def("cuda_take_abort", cuda::take_abort, arg("device"));
+  m.def("cuda_abort_devices", cuda::abort_devices);
   define_cuda_resident(m);
   m.def("cuda_pointwise_forward", cuda_pointwise_forward, arg("device"), arg("stream"),
         arg("dtype"), arg("cell"), arg("N"), arg("T"), arg("B"), arg("H"), arg("step"),

@@ -1,6 +1,7 @@
 // Stands in for the CUDA files in a build without CUDA: same functions, one reason.
 #include <stdexcept>
 
+#include "cuda/abort.h"
 #include "cuda/cta_resident/launch.h"
 #include "cuda/device.h"
 #include "cuda/pointwise/launch.h"
@@ -15,6 +16,10 @@ const char kReason[] = "lstmrep was built without CUDA (no nvcc was found, or LS
 std::string status() { return kReason; }
 std::vector<Device> devices() { return {}; }
 std::string nvcc_version() { return ""; }
+
+uint32_t* abort_word(int) { throw std::runtime_error(kReason); }
+uint32_t take_abort(int) { return 0; }
+std::vector<int> abort_devices() { return {}; }
 
 void pointwise_forward(int, void*, DType, CellKind, const PointwiseForwardArgs&) {
   throw std::runtime_error(kReason);

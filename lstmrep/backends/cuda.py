@@ -2,8 +2,9 @@
 
 ``stepwise``: a library product and one fused pointwise kernel a step (csrc/cuda/pointwise); any H, B, dtype and
 architecture, 2T launches a pass.  ``cta_resident``: the whole sequence in one launch, W_hh held by each CTA
-(csrc/cuda/cta_resident).  Products keep float32 results whatever the I/O dtype.  Nothing here synchronises, and
-everything runs on torch's current stream, so a pass can be captured in a CUDA graph.
+(csrc/cuda/cta_resident).  Products keep float32 results whatever the I/O dtype.  Everything runs on torch's current
+stream, and nothing synchronises but the one check of a kernel at its first use (``lstmrep.trust``), which is left out
+during capture: so a pass can be captured in a CUDA graph.
 """
 
 from __future__ import annotations
@@ -13,8 +14,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lstmrep import native
-from lstmrep.backends import memory
+from lstmrep import native, trust
+from lstmrep.backends import aborts, memory
 from lstmrep.backends.cpu import CELL_CODE, DTYPE_CODE, address, sizes
 from lstmrep.backends.product import wide_product
 from lstmrep.backends.tensors import Backward, Forward, Recurrence, Shape
@@ -49,22 +50,41 @@ def _state(start: Tensor | None, s: Shape, dtype: torch.dtype, out: Tensor) -> T
     return out.zero_() if start is None else out.copy_(start)
 
 
+def _running(plan: Plan, backward: bool, s: Shape) -> CudaPass:
+    """The kernel that runs a pass: the plan's, or stepwise where that is not trusted."""
+    how = plan.cuda[backward]
+    if how.kernel == "stepwise":
+        return how
+    aborts.look(kernels(), s.device.index or 0)
+    return trust.trusted(plan, backward, s, _PASSES)
+
+
 def forward(plan: Plan, r: Recurrence, a: Forward) -> None:
-    """Fill ``a`` by the plan's kernel."""
-    how = plan.cuda[0]
+    """Fill ``a`` by the plan's kernel, or by stepwise where that is not trusted."""
+    _forward_by(_running(plan, False, r.shape), r, a)
+
+
+def backward(plan: Plan, r: Recurrence, a: Backward) -> None:
+    """Fill ``a`` by the plan's kernel, or by stepwise where that is not trusted."""
+    _backward_by(_running(plan, True, r.shape), r, a)
+
+
+def _forward_by(how: CudaPass, r: Recurrence, a: Forward) -> None:
     if how.kernel == "cta_resident":
         _resident_forward(how, r, a)
     else:
         _stepwise_forward(r, a)
 
 
-def backward(plan: Plan, r: Recurrence, a: Backward) -> None:
-    """Fill ``a`` by the plan's kernel."""
-    how = plan.cuda[1]
+def _backward_by(how: CudaPass, r: Recurrence, a: Backward) -> None:
     if how.kernel == "cta_resident":
         _resident_backward(how, r, a)
     else:
         _stepwise_backward(r, a)
+
+
+# kernels is looked up at each use: tests put another module there.
+_PASSES = trust.Passes(lambda: kernels(), _forward_by, _backward_by)
 
 
 def _resident_forward(how: CudaPass, r: Recurrence, a: Forward) -> None:

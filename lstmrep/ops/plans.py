@@ -7,7 +7,7 @@ import warnings
 
 import torch
 
-from lstmrep import env, machine, plan
+from lstmrep import env, machine, plan, trust
 from lstmrep.backends.tensors import Shape
 
 
@@ -84,6 +84,7 @@ def _warn_once(text: str) -> None:
 
 
 def reset_plans() -> None:
-    """Forget cached plans and warnings (for tests that change the machine)."""
+    """Forget cached plans, which kernels are trusted, and warnings (for tests that change the machine)."""
     _cached_plan.cache_clear()
     _warn_once.cache_clear()
+    trust.reset()

@@ -30,6 +30,11 @@ py::list take_launches() {
   return list;
 }
 
+// What a kernel that gives up does; the word is made as its launch would make it.
+void give_up(int device, uint32_t code) {
+  __atomic_store_n(lstmrep::cuda::abort_word(device), code, __ATOMIC_RELEASE);
+}
+
 }  // namespace
 
 PYBIND11_MODULE(_emulated, m) {
@@ -40,4 +45,5 @@ PYBIND11_MODULE(_emulated, m) {
         arg("shared_optin"));
   m.def("set_seed", [](unsigned seed) { emulator::machine().seed = seed; }, arg("seed"));
   m.def("take_launches", take_launches);
+  m.def("give_up", give_up, arg("device"), arg("code"));
 }

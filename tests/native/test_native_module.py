@@ -68,6 +68,11 @@ def test_cuda_status_is_one_sentence_or_usable() -> None:
         assert status.endswith(".")
 
 
+def test_no_word_is_made_before_a_kernel_that_may_give_up_runs() -> None:
+    assert [_native.cuda_take_abort(index) for index in (-1, 0, 63, 64)] == [0] * 4
+    assert _native.cuda_abort_devices() == []
+
+
 @pytest.mark.parametrize(
     ("changes", "named"),
     [

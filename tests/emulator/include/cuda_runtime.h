@@ -7,6 +7,7 @@
 #include <math.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "card.h"
@@ -28,6 +29,7 @@
 enum cudaError_t {
   cudaSuccess = 0,
   cudaErrorInvalidValue = 1,
+  cudaErrorMemoryAllocation = 2,
   cudaErrorInsufficientDriver = 35,
   cudaErrorNoDevice = 100,
   cudaErrorInvalidDevice = 101,
@@ -36,6 +38,8 @@ enum cudaError_t {
 using cudaStream_t = struct EmulatedStream*;
 
 enum cudaDeviceAttr { cudaDevAttrMaxSharedMemoryPerBlockOptin, cudaDevAttrL2CacheSize };
+enum cudaStreamCaptureMode { cudaStreamCaptureModeGlobal, cudaStreamCaptureModeRelaxed = 2 };
+constexpr unsigned cudaHostAllocPortable = 1, cudaHostAllocMapped = 2;
 enum cudaFuncAttribute { cudaFuncAttributeMaxDynamicSharedMemorySize };
 
 struct cudaDeviceProp {
@@ -63,6 +67,19 @@ inline cudaError_t cudaSetDevice(int device) {
   return device == 0 ? cudaSuccess : cudaErrorInvalidDevice;
 }
 inline cudaError_t cudaGetLastError() { return cudaSuccess; }
+
+// Host and device share one memory here, and nothing captures.
+inline cudaError_t cudaHostAlloc(void** host, size_t bytes, unsigned) {
+  *host = malloc(bytes);
+  return *host == nullptr ? cudaErrorMemoryAllocation : cudaSuccess;
+}
+inline cudaError_t cudaHostGetDevicePointer(void** device, void* host, unsigned) {
+  return *device = host, cudaSuccess;
+}
+inline cudaError_t cudaFreeHost(void* host) { return free(host), cudaSuccess; }
+inline cudaError_t cudaThreadExchangeStreamCaptureMode(cudaStreamCaptureMode*) {
+  return cudaSuccess;
+}
 
 inline const char* cudaGetErrorName(cudaError_t error) {
   return error == cudaErrorLaunchFailure ? "emulated launch" : "emulated runtime";
