@@ -9,6 +9,7 @@ import sys
 import time
 import warnings
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from pathlib import Path
 
 import emulated
@@ -81,6 +82,13 @@ def test_a_right_kernel_is_checked_once_whatever_the_number_of_steps():
         assert _launches(Case(N=2, T=4, B=5, H=32)) == BOTH
 
 
+def test_after_the_first_call_with_a_plan_nothing_is_decided_again(monkeypatch):
+    with emulated_device(SMALL):
+        run(CASE, "cuda")
+        monkeypatch.setattr(trust, "_decide", None)
+        run(CASE, "cuda")
+
+
 def test_verdicts_outlive_the_process(folder):
     with emulated_device(SMALL):
         _launches()
@@ -142,7 +150,15 @@ def test_stepwise_and_empty_batches_are_not_checked():
         assert _launches(Case(B=0)) == {}
 
 
-def test_threads_that_come_at_once_share_one_check():
+def test_threads_that_come_at_once_share_one_check(monkeypatch):
+    true_compared = trust.compared
+
+    def slowly(*arguments):
+        time.sleep(0.2)  # long enough for the other threads to come
+        return true_compared(*arguments)
+
+    monkeypatch.setattr(trust, "compared", slowly)
+
     def forward(_):
         return lstmrep.ops.lstm(torch.ones(1, 3, 2, 32), [], [torch.eye(8).repeat(4, 1)], backend="cuda")[0]
 
@@ -198,12 +214,17 @@ def test_a_folder_that_cannot_be_written_leaves_memory(monkeypatch, tmp_path):
         assert _launches() == OF_A_CALL
 
 
-@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root writes into any folder")
 def test_a_read_only_folder_leaves_memory(folder):
     folder.mkdir(mode=0o500)
+    user = os.geteuid()
     with emulated_device(SMALL):
-        assert _launches() == BOTH
-        assert _launches() == OF_A_CALL
+        if user == 0:
+            os.seteuid(65534)  # root writes into any folder, nobody does not
+        try:
+            launches = _launches(), _launches()
+        finally:
+            os.seteuid(user)
+    assert launches == (BOTH, OF_A_CALL)
     assert not list(folder.iterdir())
 
 
@@ -358,14 +379,28 @@ def test_during_capture_an_unchecked_kernel_gives_way_and_is_checked_after(monke
         assert launches == [{"pointwise_forward": CASE.T}] * 2
         assert len([w for w in caught if w.category is RuntimeWarning]) == 1
         monkeypatch.setattr(trust, "capturing", lambda device: False)
-        assert _launches() == BOTH
+        assert _launches(gradients=False) == {"resident_forward": 2, "pointwise_forward": 3}
+        assert _launches() == {**BOTH, "resident_forward": 1, "pointwise_forward": 3}
         monkeypatch.setattr(trust, "capturing", lambda device: True)
         plans.reset_plans()  # what is known from the file may be captured
         assert _launches() == OF_A_CALL
 
 
-def test_nothing_is_captured_where_there_is_no_card():
+def test_during_capture_always_goes_by_the_last_check(monkeypatch):
+    monkeypatch.setenv("LSTMREP_VERIFY", "always")
+    with emulated_device(SMALL), warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert _launches() == BOTH
+        monkeypatch.setattr(trust, "capturing", lambda device: True)
+        assert _launches() == OF_A_CALL
+
+
+def test_capture_is_asked_of_the_tensors_device(monkeypatch):
+    asked = []
+    monkeypatch.setattr(torch.cuda, "device", lambda device: asked.append(device) or nullcontext())
+    monkeypatch.setattr(torch.cuda, "is_current_stream_capturing", lambda: bool(asked))
     assert not trust.capturing(torch.device("cpu"))
+    assert trust.capturing(torch.device("cuda", 1)) and asked == [torch.device("cuda", 1)]
 
 
 def test_fake_tensors_reach_no_kernel_and_leave_no_verdict(folder):
