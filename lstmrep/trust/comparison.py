@@ -10,7 +10,7 @@ parts of an output's size,
 - where the products are in TF32, 2^-10: operands keep 10 bits of mantissa, and one kernel may round them where the
   other cuts them off.
 
-Their sum is the ``unit``.  The next step passes a difference on through W_hh, whose norm is below 3 (a [4H, H] matrix
+Their sum is the ``unit``.  The next step passes a difference on through W_hh, whose norm is about 3 (a [4H, H] matrix
 of variance 1/H), and through the cell, whose derivatives are around or below one.  So after STEPS = 3 steps an element
 may be off by 1 + 3 + 9 units, 16 with what the cell adds.  Such elements are rare: few values lie so close to the
 middle between two neighbours that the noise of float32 takes them across.  Steps then add like random numbers, and the
@@ -18,7 +18,8 @@ root mean square of the differences stays within two units.  This second bound s
 tile left out of a long sum, a little in all elements.
 
 An output's size is its largest element for the first bound and its root mean square for the second, but at least
-SMALLEST: few elements may all be small by cancellation, which their errors are not.
+SMALLEST: few elements may all be small by cancellation, which their errors are not.  Tests hold right kernels to half
+of both bounds, so that a card whose sums run in yet another order does not raise a false alarm.
 """
 
 from __future__ import annotations
