@@ -106,6 +106,8 @@ def _own(counters: set[Any]) -> Counter[str]:
 def count_launches() -> Iterator[Launches]:
     """Count the kernels started inside the block, forward and backward, in this thread.
 
+    A CUDA kernel's check at its first use (LSTMREP_VERIFY) is counted in ``own`` with the rest.
+
     Example:
         >>> with lstmrep.count_launches() as launches:
         ...     output, _ = model(x)

@@ -1,4 +1,4 @@
-"""Kernels that gave up, on the emulated device: ``lstmrep.check``, the next call of the op, the word in pinned memory."""
+"""CUDA kernels that gave up, on the emulated device: ``lstmrep.check``, the next call of the op, the pinned word."""
 
 import emulated
 import pytest
