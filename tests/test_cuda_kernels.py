@@ -182,7 +182,7 @@ def test_opcheck_and_compile(kernel):
     n, t, b, i, h = 1, 3, 2, 5, 8
     x, w_ih, w_hh = torch.randn(t, b, i), torch.randn(4 * h, i), torch.randn(4 * h, h)
     leaves = [v.requires_grad_() for v in (x, w_ih, w_hh)]
-    arguments = (leaves[0], [leaves[1]], [leaves[2]], None, torch.randn(n, 3, h), None, None, None)
+    arguments = (leaves[0], [leaves[1]], [leaves[2]], [], [torch.randn(n, 3, h)], None, None, None)
     with emulated_device(SMALL, kernel=kernel):
         torch.library.opcheck(torch.ops.lstmrep.lstm.default, (*arguments, t, [False], "tanh", "cuda", "all"))
 

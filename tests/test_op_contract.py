@@ -97,7 +97,7 @@ def test_inference_saves_nothing_and_equals_training(backend):
     assert_same_bits(without, {name: with_gradients[name] for name in without})
     x, w_ih, w_hh = torch.randn(3, 2, 5), torch.randn(16, 5), torch.randn(16, 4)
     _, _, _, gates, c = torch.ops.lstmrep.lstm(
-        x, [w_ih], [w_hh], None, None, None, None, None, 3, [False], "tanh", backend, "nothing"
+        x, [w_ih], [w_hh], [], [], None, None, None, 3, [False], "tanh", backend, "nothing"
     )
     assert gates.numel() == c.numel() == 0
 
@@ -276,8 +276,8 @@ def test_relu_cell_state_never_negative(backend):
         data["x"].float(),
         [data["w_ih0"].float()],
         [data["w_hh0"].float()],
-        data["bias"].float(),
-        data["peephole"].float(),
+        [data["bias"].float()],
+        [data["peephole"].float()],
         None,
         None,
         None,
