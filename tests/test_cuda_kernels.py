@@ -247,7 +247,7 @@ def test_a_planted_error_in_the_kernel_is_caught():
 
         def shifted(*arguments):
             arguments = list(arguments)
-            arguments[13] += 4  # peephole: one float on
+            arguments[13] = [address + 4 for address in arguments[13]]  # peepholes: one float on
             return true_forward(*arguments)
 
         patch.setattr(device, "cuda_resident_forward", shifted)

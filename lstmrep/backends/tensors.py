@@ -115,15 +115,19 @@ class Final:
 
     def finish(self, r: Recurrence, a: Backward) -> None:
         """Fill from the plain gradients of ``a``, where those are other tensors."""
-        for plain, final in ((a.d_h0, self.d_h0), (a.d_c0, self.d_c0)):
-            if plain is not None and final is not None and plain.shape != final.shape:
-                final.copy_(plain.to(r.shape.compute).sum(0, keepdim=True))
+        self.finish_starts(r, a)
         if self.vectors is None or self.vectors.dtype == r.shape.compute:
             return
         at = r.shape.N * 4 * r.shape.H
         for plain, final in ((a.d_bias, self.vectors[:at]), (a.d_peephole, self.vectors[at:])):
             if plain is not None:
                 final.copy_(plain.flatten())
+
+    def finish_starts(self, r: Recurrence, a: Backward) -> None:
+        """The part of ``finish`` that is about start states."""
+        for plain, final in ((a.d_h0, self.d_h0), (a.d_c0, self.d_c0)):
+            if plain is not None and final is not None and plain.shape != final.shape:
+                final.copy_(plain.to(r.shape.compute).sum(0, keepdim=True))
 
 
 @dataclass(slots=True)

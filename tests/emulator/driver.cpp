@@ -13,6 +13,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <iterator>
 #include <memory>
 #include <stdexcept>
 #include <string>
@@ -81,6 +82,12 @@ class Memory {
     return made;
   }
   float* output(size_t count) { return static_cast<float*>(output(DType::kFloat32, count)); }
+  // What a kernel leaves is nobody's business.
+  template <class E>
+  E* scratch(size_t count, int byte = 0xFF) {
+    void* made = take(DType::kFloat32, count);
+    return static_cast<E*>(memset(made, byte, count * sizeof(E)));
+  }
   int32_t* lengths(size_t count, int t) {
     int32_t* made = static_cast<int32_t*>(take(DType::kFloat32, count));
     for (size_t j = 0; j < count; ++j) made[j] = t - static_cast<int>(2 * j % (t + 1));
@@ -127,7 +134,7 @@ struct Arrays {
   Memory memory;
   size_t state, frames;  // elements of [N, B, H] and of [N, T, B, H]
   std::vector<const void*> w_hh;
-  float *bias, *peephole;
+  float *bias, *peephole;  // [N, 4H], [N, 3, H]
   int32_t* lengths;
 
   explicit Arrays(const Problem& p) {
@@ -145,17 +152,23 @@ constexpr uint64_t kReverse = 0xAAAAAAAAAAAAAAAAu;
 
 void run_resident(const Problem& p, Arrays& a) {
   Memory& m = a.memory;
-  const lstmrep::ResidentShape shape = {p.n, p.t, p.b, p.h, p.rows, 0, kReverse};
+  // Recurrences share their start state; odd numbers of rows a CTA take float vectors.
+  const bool vector_io = p.rows % 2 == 0, shared = p.n > 1;
+  const lstmrep::ResidentShape shape = {p.n, p.t, p.b, p.h, p.rows, 0, vector_io, shared, kReverse};
+  const size_t start = shared ? a.state / p.n : a.state;
+  const DType vector = vector_io ? p.io : DType::kFloat32;
   void* const gates = m.input(p.io, 4 * a.frames, 1.0f);
   m.watch(p.io, gates, 4 * a.frames);
-  float* const c0 = m.input(a.state, 1.0f);
+  float* const c0 = m.input(start, 1.0f);
+  const void* peephole[3 * lstmrep::kResidentRecurrences] = {};
+  for (int j = 0; j < 3 * p.n; ++j) peephole[j] = m.input(vector, p.h, 1.0f);
   if (p.forward) {
     lstmrep::ResidentForwardArgs args = {};
     args.shape = shape;
     args.gates_x = args.gates = gates;
-    args.bias = a.bias;
-    args.peephole = a.peephole;
-    args.h0 = m.input(p.io, a.state, 1.0f);
+    for (int j = 0; j < p.n; ++j) args.bias[j] = m.input(vector, 4 * p.h, 1.0f);
+    std::copy(std::begin(peephole), std::end(peephole), args.peephole);
+    args.h0 = m.input(p.io, start, 1.0f);
     args.c0 = c0;
     args.lengths = a.lengths;
     args.h = m.output(p.io, a.frames);
@@ -167,7 +180,7 @@ void run_resident(const Problem& p, Arrays& a) {
   } else {
     lstmrep::ResidentBackwardArgs args = {};
     args.shape = shape;
-    args.peephole = a.peephole;
+    std::copy(std::begin(peephole), std::end(peephole), args.peephole);
     args.c0 = c0;
     args.lengths = a.lengths;
     args.gates = args.d_gates = gates;
@@ -175,10 +188,13 @@ void run_resident(const Problem& p, Arrays& a) {
     args.grad_h = m.input(p.io, a.frames, 1.0f);
     args.grad_h_n = m.input(p.io, a.state, 1.0f);
     args.grad_c_n = m.input(a.state, 1.0f);
-    args.d_h0 = m.output(p.io, a.state);
-    args.d_c0 = m.output(a.state);
+    args.d_h0 = m.output(p.io, start);
+    args.d_c0 = m.output(start);
     const size_t ctas = (p.b + p.rows - 1) / p.rows;
-    args.sums = m.output(p.n * ctas * lstmrep::kResidentSums * p.h);
+    args.vectors = m.output(vector, size_t(lstmrep::kResidentSums) * p.n * p.h);
+    args.sums = m.scratch<float>(p.n * ctas * lstmrep::resident_sums_pitch(p.h));
+    args.start_parts = m.scratch<float>(2 * a.state);
+    args.arrivals = m.scratch<uint32_t>(ctas + p.n, 0);
     std::copy(a.w_hh.begin(), a.w_hh.end(), args.w_hh);
     lstmrep::cuda::resident_backward(0, nullptr, p.io, p.tf32, args);
   }

@@ -259,10 +259,11 @@ def test_resident_launches_follow_the_rule(manifest, operand, backward):
         for h, b, rows in [(h, b, rows) for h in heights for b, rows in ((1, 1), (7, 2), (9, 4))]:
             n, state = 2, np.zeros(2 * b * h, np.float32)
             w = np.zeros(4 * h * h, np.float32)
-            names = ("peephole", "c0", "lengths", "reverse", "gates", "c")
-            names += ("grad_h", "grad_h_n", "grad_c_n", "d_gates", "d_h0", "d_c0", "sums") if backward else ()
-            names += () if backward else ("gates_x", "bias", "h0", "h")
-            arguments = dict.fromkeys(names, 0) | ({} if backward else dict.fromkeys(("h_n", "c_n"), state.ctypes.data))
+            names = ("vector_io", "c0", "shared_start", "lengths", "reverse", "gates", "c")
+            names += ("grad_h", "grad_h_n", "grad_c_n", "d_gates", "d_h0", "d_c0", "vectors") if backward else ()
+            names += ("sums", "start_parts", "arrivals") if backward else ("gates_x", "h0", "h")
+            arguments = dict.fromkeys(names, 0) | {"peephole": []}
+            arguments |= {} if backward else {"bias": [], **dict.fromkeys(("h_n", "c_n"), state.ctypes.data)}
             entry = device.cuda_resident_backward if backward else device.cuda_resident_forward
             device.take_launches()
             entry(0, 0, dtype, 0, tf32, n, 0, b, h, rows, w_hh=[w.ctypes.data] * n, **arguments)
