@@ -7,6 +7,7 @@
 #include <pybind11/stl.h>
 
 #include "bindings/check.h"
+#include "bindings/cuda_frame_loss.h"
 #include "bindings/cuda_resident.h"
 #include "cuda/device.h"
 #include "cuda/pointwise/launch.h"
@@ -111,6 +112,7 @@ inline void define_cuda(py::module_& m) {
   m.def("cuda_status", cuda::status, py::call_guard<py::gil_scoped_release>());
   m.def("cuda_devices", cuda_devices);
   define_cuda_resident(m);
+  define_cuda_frame_loss(m);
   m.def("cuda_pointwise_forward", cuda_pointwise_forward, arg("device"), arg("stream"),
         arg("dtype"), arg("cell"), arg("N"), arg("T"), arg("B"), arg("H"), arg("step"),
         arg("gates_x"), arg("recurrent"), arg("bias"), arg("peephole"), arg("lengths"),

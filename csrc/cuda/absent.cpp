@@ -3,6 +3,7 @@
 
 #include "cuda/cta_resident/launch.h"
 #include "cuda/device.h"
+#include "cuda/frame_loss/launch.h"
 #include "cuda/pointwise/launch.h"
 
 namespace lstmrep {
@@ -15,6 +16,14 @@ const char kReason[] = "lstmrep was built without CUDA (no nvcc was found, or LS
 std::string status() { return kReason; }
 std::vector<Device> devices() { return {}; }
 std::string nvcc_version() { return ""; }
+
+void frame_loss_forward(int, void*, DType, const FrameLossForwardArgs&) {
+  throw std::runtime_error(kReason);
+}
+
+void frame_loss_backward(int, void*, DType, const FrameLossBackwardArgs&) {
+  throw std::runtime_error(kReason);
+}
 
 void pointwise_forward(int, void*, DType, CellKind, const PointwiseForwardArgs&) {
   throw std::runtime_error(kReason);

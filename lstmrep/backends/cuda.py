@@ -101,8 +101,8 @@ def _resident_backward(how: CudaPass, r: Recurrence, a: Backward) -> None:
         sums = memory.empty((s.N, ctas, kernels().cuda_resident_sums_pitch(s.H)), s.compute, s.device)
     if shared and (final.d_h0 is not None or final.d_c0 is not None):
         parts = memory.empty((2, s.N, s.B, s.H), s.compute, s.device)
-    # Zeros, by which the CTAs find out who comes last.
-    arrivals = None if sums is None and parts is None else torch.zeros(ctas + s.N, dtype=torch.int32, device=s.device)
+    # By which the CTAs find out who comes last.
+    arrivals = None if sums is None and parts is None else memory.empty((ctas + s.N,), torch.int32, s.device)
     starts = (final.d_h0, final.d_c0) if shared else (a.d_h0, a.d_c0)
     kernels().cuda_resident_backward(
         *_stream(s.device),

@@ -132,8 +132,7 @@ def _unfold(t: Any, size: int) -> Tensor:
 
 
 def _fold_inputs(flat: tuple[Any, ...], dims: tuple[int | None, ...], size: int, counts: Counts) -> Inputs:
-    """N recurrences to V*N. What a sample shares, x ``[T, B, I]`` or a start state ``[1, B, H]``, is seen by each of its
-    recurrences."""
+    """N recurrences to V*N. What a sample's recurrences share, x ``[T, B, I]`` or a start ``[1, B, H]``, all see."""
     n = counts[1]
     x, *starts, lengths = flat[:SINGLE]
     if x is not None:

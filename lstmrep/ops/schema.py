@@ -61,8 +61,8 @@ LIBRARY.define(
     f"lstm({_INPUTS}, SymInt steps, bool[] reverse, str cell, str backend, str save)"
     " -> (Tensor h, Tensor h_n, Tensor c_n, Tensor gates, Tensor c)"
 )
-# Returns, each where ``needs`` asks for it: x; N of w_ih; w_hh [N, 4H, H]; bias and peephole [N*4H + N*3H], where either
-# is asked for; h0; c0.
+# Returns, each where ``needs`` asks for it: x; N of w_ih; w_hh [N, 4H, H]; bias and peephole in one [N*4H + N*3H],
+# where either is asked for; h0; c0.
 LIBRARY.define(
     f"lstm_backward(Tensor? grad_h, Tensor? grad_h_n, Tensor? grad_c_n, {_INPUTS},"
     " Tensor h, Tensor? gates, Tensor c, bool[] reverse, str cell, str backend, bool[] needs) -> Tensor[]"

@@ -84,9 +84,9 @@ class Memory {
   float* output(size_t count) { return static_cast<float*>(output(DType::kFloat32, count)); }
   // What a kernel leaves is nobody's business.
   template <class E>
-  E* scratch(size_t count, int byte = 0xFF) {
+  E* scratch(size_t count) {
     void* made = take(DType::kFloat32, count);
-    return static_cast<E*>(memset(made, byte, count * sizeof(E)));
+    return static_cast<E*>(memset(made, 0xFF, count * sizeof(E)));
   }
   int32_t* lengths(size_t count, int t) {
     int32_t* made = static_cast<int32_t*>(take(DType::kFloat32, count));
@@ -194,7 +194,7 @@ void run_resident(const Problem& p, Arrays& a) {
     args.vectors = m.output(vector, size_t(lstmrep::kResidentSums) * p.n * p.h);
     args.sums = m.scratch<float>(p.n * ctas * lstmrep::resident_sums_pitch(p.h));
     args.start_parts = m.scratch<float>(2 * a.state);
-    args.arrivals = m.scratch<uint32_t>(ctas + p.n, 0);
+    args.arrivals = m.scratch<uint32_t>(ctas + p.n);
     std::copy(a.w_hh.begin(), a.w_hh.end(), args.w_hh);
     lstmrep::cuda::resident_backward(0, nullptr, p.io, p.tf32, args);
   }

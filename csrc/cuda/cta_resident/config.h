@@ -143,7 +143,7 @@ struct ResidentBackwardArgs {
   void* vectors;       // [N*4H + N*3H], out, may be null: gradients of the biases, then peepholes
   float* sums;         // [N, ceil_div(B, rows), resident_sums_pitch(H)], scratch, null as vectors
   float* start_parts;  // [2, N, B, H], scratch of d_h0 and d_c0, null without shared_start
-  uint32_t* arrivals;  // [ceil_div(B, rows) + N], zeros; scratch, null where nothing is summed
+  uint32_t* arrivals;  // [ceil_div(B, rows) + N], scratch, null where nothing is summed
   const void* w_hh[kResidentRecurrences];          // N of [4H, H] S
   const void* peephole[3 * kResidentRecurrences];  // 3N of [H], null: none
 };
