@@ -43,18 +43,18 @@ _KIND_CODE = {"bernoulli": 0, "gaussian": 1, "relu": 2, "squash": 0}
 
 
 class Head(NamedTuple):
-    """What a head tells: frame ``first + t * step`` of the clip at its step t, ``count`` of them; the loss's weight."""
+    """What a head tells: ``frames`` frames of a clip, ``first + t * step`` at its step t; and its loss's weight."""
 
     first: int
     step: int
-    count: int
+    frames: int
     weight: float
 
-    def of(self, frames: Tensor) -> Tensor:
-        """Its frames ``[count, B, D]`` of a clip's ``[F, B, D]``, in the order in which it tells them."""
+    def of(self, clip: Tensor) -> Tensor:
+        """Its frames ``[frames, B, D]`` of a clip ``[F, B, D]``, in the order in which it tells them."""
         if self.step < 0:
-            return frames[self.first - self.count + 1 : self.first + 1].flip(0)
-        return frames[self.first : self.first + self.count]
+            return clip[self.first - self.frames + 1 : self.first + 1].flip(0)
+        return clip[self.first : self.first + self.frames]
 
 
 def mean_loss(kind: str, z: Tensor, target: Tensor) -> Tensor:

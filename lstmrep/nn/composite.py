@@ -368,7 +368,7 @@ class CompositeModel(Pretrained, nn.Module):
         """Whether one op can take the decoders' states to all losses: a kernel runs, and nothing must see its parts."""
         together = len(decoders) == 1 or self._together(decoders)
         free = decoders[0].conditional and feeding != "teacher"
-        plain = all(d.plain_head and not d.skipped for d in decoders)
+        plain = x.shape[1] > 0 and all(d.plain_head and not d.skipped for d in decoders)
         weight = self.encoder.weight("weight_hh", 0)
         return together and plain and not free and not x.requires_grad and runs_frame_loss(weight, self.config.backend)
 
@@ -376,7 +376,7 @@ class CompositeModel(Pretrained, nn.Module):
         self, x: Tensor, last: Layers, decoders: list[Decoder], heads: list[Head]
     ) -> tuple[Tensor, list[Tensor], list[Tensor]]:
         """The weighted loss, each head's, and each head's numbers ``[T_k, B, D]``."""
-        steps = [head.count for head in heads]
+        steps = [head.frames for head in heads]
         fed = [head.of(x)[:-1] for head in heads] if decoders[0].conditional else []
         h = decode_states(decoders, last, steps, fed)
         assert h is not None

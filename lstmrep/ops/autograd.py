@@ -112,7 +112,7 @@ def _differentiable_gradients(
     i = Inputs.from_flat([fresh(t) for t in i.flat()], i.counts)
     outputs = reference_outputs(i, steps, reverse, cell)
     places = [value if isinstance(value, list) else [value] for value in i[: len(needs)]]
-    wanted = [t for tensors, need in zip(places, needs, strict=True) if need for t in tensors]
+    wanted = [t for tensors, need in zip(places, needs, strict=True) if need for t in tensors if t is not None]
     pairs = [(o, g) for o, g in zip(outputs, grads, strict=True) if g is not None and o.requires_grad]
     flat: Sequence[Tensor | None] = [None] * len(wanted)
     if pairs:

@@ -44,7 +44,7 @@ def runs(like: Tensor, backend: str) -> bool:
         return False
     if backend == "auto":
         backend = env.backend()
-    return backend in ("auto", "cuda") and cuda_runs(like.device)
+    return backend in ("auto", "cuda") and cuda_runs(like.device.type, like.device.index or 0)
 
 
 def frame_loss(
@@ -63,7 +63,7 @@ def frame_loss(
     Returns:
         The weighted sum of the losses ``[]`` and the losses ``[N]``, each summed over a frame's values and averaged
         over batch and frames, in float32 (float64 for float64); and the heads' numbers z ``[N, T, B, D]``, of which
-        the first ``count`` frames of a head are told, the others undefined.
+        the first ``frames`` of a head are told, the others undefined.
 
     Raises:
         ValueError, TypeError: an argument is wrong; the message names it.
@@ -106,11 +106,14 @@ def _check(h: Tensor, weight: list[Tensor], bias: list[Tensor], frames: Tensor, 
         raise ValueError(
             f"{who}: argument 'frames' has shape {tuple(frames.shape)}, expected [F, B, D] with B = {b}, 1 or more."
         )
-    for name, given, shape in (("weight", weight, (d, width)), ("bias", bias, (d,)), ("heads", heads, None)):
-        if len(given) != n:
-            raise ValueError(f"{who}: argument '{name}' has {len(given)} entries, expected N = {n}.")
-        if shape is not None and any(tuple(one.shape) != shape for one in given):
-            raise ValueError(f"{who}: argument '{name}' has a shape other than {shape}, which h and frames ask for.")
+    counts = {"weight": len(weight), "bias": len(bias), "heads": len(heads)}
+    for name, count in counts.items():
+        if count != n:
+            raise ValueError(f"{who}: argument '{name}' has {count} entries, expected N = {n}.")
+    for name, given, shape in (("weight", weight, (d, width)), ("bias", bias, (d,))):
+        for one in given:
+            if tuple(one.shape) != shape:
+                raise ValueError(f"{who}: argument '{name}' has shape {tuple(one.shape)}, expected {shape}.")
     wide = torch.float64 if h.dtype == torch.float64 else torch.float32
     kinds = {"weight": {h.dtype}, "bias": {h.dtype} if bias[0].dtype == h.dtype else {wide}, "frames": {h.dtype, wide}}
     for name, tensors in (("weight", weight), ("bias", bias), ("frames", [frames])):
@@ -120,8 +123,8 @@ def _check(h: Tensor, weight: list[Tensor], bias: list[Tensor], frames: Tensor, 
                     f"{who}: argument '{name}' is {one.dtype} on {one.device}, beside h in {h.dtype} on {h.device}."
                 )
     for head in heads:
-        ends = (head.first, head.first + head.step * (head.count - 1))
-        if head.step not in (1, -1) or not 1 <= head.count <= t or not all(0 <= f < frames.shape[0] for f in ends):
+        ends = (head.first, head.first + head.step * (head.frames - 1))
+        if head.step not in (1, -1) or not 1 <= head.frames <= t or not all(0 <= f < frames.shape[0] for f in ends):
             raise ValueError(
                 f"{who}: argument 'heads' has {head}, which {frames.shape[0]} frames and T = {t} do not hold."
             )
@@ -158,7 +161,7 @@ def _plain(
     heads, kind = _heads(static)
     made = [x.flatten(0, 1) @ w.t() + v for x, w, v in zip(h, weight, bias, strict=True)]
     z = torch.stack(made).to(h.dtype).view(*h.shape[:3], -1)
-    losses = [mean_loss(kind, z[n, : head.count], head.of(frames)) for n, head in enumerate(heads)]
+    losses = [mean_loss(kind, z[n, : head.frames], head.of(frames)) for n, head in enumerate(heads)]
     total = torch.stack([head.weight * loss for head, loss in zip(heads, losses, strict=True)]).sum()
     return total, torch.stack(losses), z
 

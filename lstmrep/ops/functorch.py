@@ -144,8 +144,9 @@ def _fold_inputs(flat: tuple[Any, ...], dims: tuple[int | None, ...], size: int,
         if start is not None:
             starts[k] = _front(start, dims[1 + k], size).expand(-1, n, -1, -1).flatten(0, 1)
     lists = split([_repeat(flat[k], dims[k], size) for k in range(SINGLE, len(flat))], counts)
-    in_sample_order = [[t for sample in zip(*group, strict=True) for t in sample] for group in lists]
-    return Inputs(x, *in_sample_order, *starts, _fold(lengths, dims[SINGLE - 1], size))
+    w_ih, w_hh, bias, peephole = ([t for sample in zip(*group, strict=True) for t in sample] for group in lists)
+    h0, c0 = starts
+    return Inputs(x, w_ih, w_hh, bias, peephole, h0, c0, _fold(lengths, dims[SINGLE - 1], size))
 
 
 def _repeat(w: Tensor, dim: int | None, size: int) -> list[Tensor]:

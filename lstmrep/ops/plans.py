@@ -83,15 +83,20 @@ def _warn_once(text: str) -> None:
     warnings.warn(text, RuntimeWarning, stacklevel=2)
 
 
+@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
+def cuda_runs(device: str, index: int) -> bool:
+    """Whether CUDA kernels of this library run for tensors on a device."""
+    return _cuda_runs(device, index)
+
+
 @functools.lru_cache(maxsize=64)
-def cuda_runs(device: torch.device) -> bool:
-    """Whether CUDA kernels of this library run for tensors on ``device``."""
-    seen, here = machine.planned(device)
+def _cuda_runs(device: str, index: int) -> bool:
+    seen, here = machine.planned(torch.device(device, index))
     return seen == "cuda" and not here.native and not here.cuda
 
 
 def reset_plans() -> None:
     """Forget cached plans and warnings (for tests that change the machine)."""
-    cuda_runs.cache_clear()
+    _cuda_runs.cache_clear()
     _cached_plan.cache_clear()
     _warn_once.cache_clear()

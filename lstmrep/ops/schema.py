@@ -37,7 +37,8 @@ class Inputs(NamedTuple):
     def from_flat(cls, flat: Sequence[Any], counts: Counts) -> Inputs:
         """The inverse of ``flat``."""
         x, h0, c0, lengths = flat[:SINGLE]
-        return cls(x, *split(flat[SINGLE:], counts), h0, c0, lengths)
+        w_ih, w_hh, bias, peephole = split(flat[SINGLE:], counts)
+        return cls(x, w_ih, w_hh, bias, peephole, h0, c0, lengths)
 
 
 def split(flat: Sequence[Any], counts: Counts) -> list[list[Any]]:

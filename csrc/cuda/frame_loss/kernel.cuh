@@ -89,9 +89,9 @@ __global__ void __launch_bounds__(kFrameLossColumns* kFrameLossRows)
     for (FrameRow r = {FrameRow::first()}; r.row < rows; r.row += FrameRow::stride(s)) {
       S* z = static_cast<S*>(a.z) + r.in_z(s, column);
       const float y = io_or_float<S>(head.frames, s.frames_io, r.in_frames(s, head, column));
-      const S with_bias = from_float<S>(to_float(*z) + bias);
-      *z = with_bias;
-      sum += frame_value(s.kind, to_float(with_bias), y).loss;
+      const float with_bias = to_float(*z) + bias;
+      *z = from_float<S>(with_bias);
+      sum += frame_value(s.kind, with_bias, y).loss;
     }
   }
   sum = block_sum(sum);
