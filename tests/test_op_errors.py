@@ -80,9 +80,7 @@ def test_no_input_needs_steps_and_a_batch_size():
 def test_backward_op_checks_what_it_is_given():
     w = torch.randn(16, 4)
     h0 = torch.randn(1, 2, 4)
-    h, _, _, gates, c = torch.ops.lstmrep.lstm(
-        None, [], [w], [], [], h0, None, None, 3, [False], "tanh", "auto", "all"
-    )
+    h, _, _, gates, c = torch.ops.lstmrep.lstm(None, [], [w], [], [], h0, None, None, 3, [False], "tanh", "auto", "all")
     with pytest.raises(ValueError, match="argument 'grad_h'"):
         torch.ops.lstmrep.lstm_backward(
             h[:, 1:],

@@ -91,8 +91,11 @@ def decode_states(
         return None
     lengths = None
     if min(runs) != longest:
-        batch = start.h[0].shape[1]
-        lengths = torch.stack([torch.full((batch,), n, device=start.h[0].device, dtype=torch.int32) for n in runs])
+        rows = (len(runs), start.h[0].shape[1])
+        lengths = torch.full(rows, longest, device=start.h[0].device, dtype=torch.int32)
+        for k, n in enumerate(runs):
+            if n != longest:
+                lengths[k].fill_(n)
     x = None
     if one.conditional:
         padded = [_padded(f, one.skipped == 0, longest) for f in fed]
