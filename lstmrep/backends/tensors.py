@@ -16,12 +16,26 @@ asked for, and the plain gradients of a ``Backward``, from which ``Final.finish`
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from typing import Any, Generic, TypeVar
 
 import torch
 from torch import Tensor
+
+T = TypeVar("T")
+
+
+class _Once(Generic[T]):
+    """A property that is formed at its first reading; ``functools.cached_property`` takes a lock before Python 3.12."""
+
+    def __init__(self, make: Callable[[Any], T]) -> None:
+        self.make = make
+        self.__doc__ = make.__doc__
+
+    def __get__(self, owner: Any, kind: Any = None) -> T:
+        made = owner.__dict__[self.make.__name__] = self.make(owner)
+        return made
 
 
 @dataclass(frozen=True)
@@ -52,22 +66,22 @@ class Recurrence:
     start_c: Tensor | None  # [N, B, H], or [1, B, H] for all, C; none means zeros
     lengths: Tensor | None  # [N, B] int32
 
-    @cached_property
+    @_Once
     def bias(self) -> Tensor | None:
         """``[N, 4H]`` C, plain."""
         return self._joined(self.biases, (self.shape.N, 4 * self.shape.H))
 
-    @cached_property
+    @_Once
     def peephole(self) -> Tensor | None:
         """``[N, 3, H]`` C, plain."""
         return self._joined(self.peepholes, (self.shape.N, 3, self.shape.H))
 
-    @cached_property
+    @_Once
     def h0(self) -> Tensor | None:
         """``[N, B, H]`` S, plain; none means zeros."""
         return self._for_each(self.start_h)
 
-    @cached_property
+    @_Once
     def c0(self) -> Tensor | None:
         """``[N, B, H]`` C, plain; none means zeros."""
         return self._for_each(self.start_c)
@@ -75,8 +89,8 @@ class Recurrence:
     def _joined(self, vectors: Sequence[Tensor], shape: tuple[int, ...]) -> Tensor | None:
         if not vectors:
             return None
-        whole = vectors[0] if len(vectors) == 1 else torch.cat([v.flatten() for v in vectors])
-        return whole.to(self.shape.compute).view(shape)
+        whole = vectors[0] if len(vectors) == 1 else torch.cat([v if v.dim() == 1 else v.flatten() for v in vectors])
+        return (whole if whole.dtype == self.shape.compute else whole.to(self.shape.compute)).view(shape)
 
     def _for_each(self, start: Tensor | None) -> Tensor | None:
         if start is None or start.shape[0] == self.shape.N:

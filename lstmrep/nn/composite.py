@@ -366,11 +366,12 @@ class CompositeModel(Pretrained, nn.Module):
 
     def _at_once(self, x: Tensor, decoders: list[Decoder], feeding: str) -> bool:
         """Whether one op can take the decoders' states to all losses: a kernel runs, and nothing must see its parts."""
+        if not runs_frame_loss(self.encoder.weight("weight_hh", 0), self.config.backend):
+            return False
         together = len(decoders) == 1 or self._together(decoders)
         free = decoders[0].conditional and feeding != "teacher"
         plain = x.shape[1] > 0 and all(d.plain_head and not d.skipped for d in decoders)
-        weight = self.encoder.weight("weight_hh", 0)
-        return together and plain and not free and not x.requires_grad and runs_frame_loss(weight, self.config.backend)
+        return together and plain and not free and not x.requires_grad
 
     def _heads_and_losses(
         self, x: Tensor, last: Layers, decoders: list[Decoder], heads: list[Head]

@@ -61,23 +61,19 @@ def place(made: Sequence[Tensor], needs: list[bool], i: Inputs) -> Gradients:
         placed[W_IH] = [next(given) for _ in i.w_ih]
     if needs[W_HH]:
         placed[W_HH] = list(next(given).unbind(0))
-    vectors = next(given) if needs[BIAS] or needs[PEEPHOLE] else None
-    placed[BIAS] = _views(vectors if needs[BIAS] else None, 0, i.bias)
-    at = len(i.w_hh) * i.w_hh[0].shape[0]
-    placed[PEEPHOLE] = _views(vectors if needs[PEEPHOLE] else None, at, i.peephole)
+    placed[BIAS], placed[PEEPHOLE] = [None] * len(i.bias), [None] * len(i.peephole)
+    if needs[BIAS] or needs[PEEPHOLE]:
+        units = len(i.w_hh) * i.w_hh[0].shape[1]
+        sizes = [4 * units // len(i.bias)] * len(i.bias) if i.bias else [4 * units]
+        sizes += [3 * units // len(i.peephole)] * len(i.peephole) if i.peephole else [3 * units]
+        parts = next(given).split_with_sizes(sizes)
+        for k, like, of in ((BIAS, i.bias, parts), (PEEPHOLE, i.peephole, parts[len(i.bias) or 1 :])):
+            if needs[k]:
+                placed[k] = [p if v.dim() == 1 else p.view(v.shape) for p, v in zip(of, like, strict=False)]
     for k in (H0, C0):
         if needs[k]:
             placed[k] = [next(given)]
     return placed
-
-
-def _views(whole: Tensor | None, at: int, like: list[Tensor]) -> list[Tensor | None]:
-    """Parts of ``whole`` from ``at`` on, one after the other, in the shapes of ``like``."""
-    made: list[Tensor | None] = []
-    for one in like:
-        made.append(None if whole is None else whole[at : at + one.numel()].view(one.shape))
-        at += one.numel()
-    return made
 
 
 def in_flat_order(placed: Gradients) -> tuple[Tensor | None, ...]:

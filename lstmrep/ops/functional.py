@@ -135,10 +135,11 @@ def _vectors(
     bias: Tensor | list[Tensor] | None, peephole: Tensor | list[Tensor] | None, dtype: torch.dtype, compute: torch.dtype
 ) -> tuple[list[Tensor], list[Tensor]]:
     """Biases and peepholes as lists of one dtype, the I/O or the compute one."""
-    biases, peepholes = ([v] if isinstance(v, Tensor) else list(v or ()) for v in (bias, peephole))
+    biases = [bias] if isinstance(bias, Tensor) else bias or []
+    peepholes = [peephole] if isinstance(peephole, Tensor) else peephole or []
     found = {v.dtype for v in (*biases, *peepholes)}
     if len(found) > 1 or not found <= {dtype, compute}:
-        biases, peepholes = ([v.to(compute) for v in vectors] for vectors in (biases, peepholes))
+        return [v.to(compute) for v in biases], [v.to(compute) for v in peepholes]
     return biases, peepholes
 
 

@@ -72,9 +72,11 @@ def recurrent_weight_gradients(d_gates: Tensor, h: Tensor, r: Recurrence, *, tog
     s = r.shape
     backwards = any(r.reverse)
     if not together or not s.T or (backwards and (not all(r.reverse) or r.lengths is not None)):
+        if s.N == 1:
+            return torch.mm(*_recurrent_factors(d_gates, h, r, 0)).unsqueeze(0)
         out = memory.empty((s.N, 4 * s.H, s.H), s.dtype, s.device)
         for n in range(s.N):
-            _recurrent_weight_gradient(d_gates, h, r, n, out[n])
+            torch.mm(*_recurrent_factors(d_gates, h, r, n), out=out[n])
         return out
 
     def product(d: Tensor, before: Tensor, onto: Tensor | None) -> Tensor:
@@ -92,8 +94,8 @@ def recurrent_weight_gradients(d_gates: Tensor, h: Tensor, r: Recurrence, *, tog
     return product(d_gates[:, 1:], h[:, :-1], made)
 
 
-def _recurrent_weight_gradient(d_gates: Tensor, h: Tensor, r: Recurrence, n: int, out: Tensor) -> None:
-    """Gradient of W_hh of recurrence n into out ``[4H, H]``."""
+def _recurrent_factors(d_gates: Tensor, h: Tensor, r: Recurrence, n: int) -> tuple[Tensor, Tensor]:
+    """Two matrices whose product is the gradient of W_hh of recurrence n."""
     s = r.shape
     d = d_gates[n]
     if r.h0 is None and s.T and (r.lengths is None or not r.reverse[n]):
@@ -101,7 +103,7 @@ def _recurrent_weight_gradient(d_gates: Tensor, h: Tensor, r: Recurrence, n: int
         d, before = (d[:-1], h[n][1:]) if r.reverse[n] else (d[1:], h[n][:-1])
     else:
         before = previous(h[n], None if r.h0 is None else r.h0[n], r, n)
-    torch.mm(d.reshape(-1, 4 * s.H).t(), before.reshape(-1, s.H), out=out)
+    return d.reshape(-1, 4 * s.H).t(), before.reshape(-1, s.H)
 
 
 def previous(states: Tensor, start: Tensor | None, r: Recurrence, n: int) -> Tensor:

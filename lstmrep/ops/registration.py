@@ -145,8 +145,8 @@ def _plain_vectors(final: Tensor | None, s: Shape) -> tuple[Tensor | None, Tenso
     if final is None:
         return None, None
     whole = final if final.dtype == s.compute else memory.empty(tuple(final.shape), s.compute, s.device)
-    at = 4 * s.N * s.H
-    return whole[:at].view(s.N, 4 * s.H), whole[at:].view(s.N, 3, s.H)
+    bias, peephole = whole.split_with_sizes((4 * s.N * s.H, 3 * s.N * s.H))
+    return bias.view(s.N, 4 * s.H), peephole.view(s.N, 3, s.H)
 
 
 def _check_gradients(

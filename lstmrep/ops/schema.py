@@ -43,8 +43,11 @@ class Inputs(NamedTuple):
 
 def split(flat: Sequence[Any], counts: Counts) -> list[list[Any]]:
     """The four lists whose tensors stand one after the other in ``flat``."""
-    given = iter(flat)
-    return [[next(given) for _ in range(count)] for count in counts]
+    lists, at = [], 0
+    for count in counts:
+        lists.append(list(flat[at : at + count]))
+        at += count
+    return lists
 
 
 COUNT = len(Inputs._fields)

@@ -92,9 +92,10 @@ def check(i: Inputs, steps: int, reverse: list[bool], cell: str) -> Shape:
                 "pass h0 or c0."
             )
         batch = start.shape[1]
-    vector = compute if (*bias, *peephole)[:1] and (*bias, *peephole)[0].dtype == compute else dtype
-    _check_vectors("bias", bias, (n, 4 * hidden), "[N, 4H]", vector, first)
-    _check_vectors("peephole", peephole, (n, 3, hidden), "[N, 3, H]", vector, first)
+    if bias or peephole:
+        vector = compute if (bias or peephole)[0].dtype == compute else dtype
+        _check_vectors("bias", bias, (n, 4 * hidden), "[N, 4H]", vector, first)
+        _check_vectors("peephole", peephole, (n, 3, hidden), "[N, 3, H]", vector, first)
     for name, start, kind in (("h0", h0, dtype), ("c0", c0, compute)):
         if start is not None:
             rows = 1 if start.dim() and start.shape[0] == 1 else n
@@ -108,11 +109,14 @@ def _check_vectors(
     name: str, given: list[Tensor], whole: tuple[int, ...], legend: str, dtype: torch.dtype, like: Tensor
 ) -> None:
     """Tensors of one size that, one after the other, hold ``whole``."""
+    each = math.prod(whole) / max(1, len(given))
+    width, device = whole[-1], like.device
     for one in given:
-        if one.numel() * len(given) != math.prod(whole) or one.shape[-1] != whole[-1]:
+        if one.numel() != each or one.shape[-1] != width:
             expected = f"{legend} = {whole}" + (f" in {len(given)} parts of one size" if len(given) > 1 else "")
             raise _shape_error(name, one, expected, f"reshape '{name}' or check the other arguments")
-        _expect_kind(name, one, dtype, like)
+        if one.dtype != dtype or one.device != device:
+            _expect_kind(name, one, dtype, like)
 
 
 def _check_input(
