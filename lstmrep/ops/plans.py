@@ -83,10 +83,13 @@ def _warn_once(text: str) -> None:
     warnings.warn(text, RuntimeWarning, stacklevel=2)
 
 
-@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
 def cuda_runs(device: str, index: int) -> bool:
     """Whether CUDA kernels of this library run for tensors on a device."""
     return _cuda_runs(device, index)
+
+
+# What torch.compiler.assume_constant_result does; calling that would import the compiler with the library.
+cuda_runs._dynamo_marked_constant = True  # type: ignore[attr-defined]
 
 
 @functools.lru_cache(maxsize=64)
