@@ -46,6 +46,7 @@ ISA_SOURCE = "csrc/cpu/isa.cpp"
 CUDA_SOURCES = [
     "csrc/cuda/cta_resident/backward.cu",
     "csrc/cuda/cta_resident/forward.cu",
+    "csrc/cuda/frame_loss/launch.cu",
     "csrc/cuda/pointwise/launch.cu",
     "csrc/cuda/abort.cu",
     "csrc/cuda/device.cu",

@@ -88,11 +88,13 @@ def cuda_resident_forward(
     H: int,
     rows: int,
     gates_x: int,
-    bias: int,
+    bias: list[int],
     w_hh: list[int],
-    peephole: int,
+    peephole: list[int],
+    vector_io: bool,
     h0: int,
     c0: int,
+    shared_start: bool,
     lengths: int,
     reverse: int,
     h: int,
@@ -113,8 +115,10 @@ def cuda_resident_backward(
     H: int,
     rows: int,
     w_hh: list[int],
-    peephole: int,
+    peephole: list[int],
+    vector_io: bool,
     c0: int,
+    shared_start: bool,
     lengths: int,
     reverse: int,
     gates: int,
@@ -125,9 +129,53 @@ def cuda_resident_backward(
     d_gates: int,
     d_h0: int,
     d_c0: int,
+    vectors: int,
     sums: int,
+    start_parts: int,
+    arrivals: int,
 ) -> None: ...
+def cuda_resident_sums_pitch(H: int) -> int: ...
 def cuda_resident_shared_bytes(H: int, rows: int, width: int, tensor: bool, backward: bool) -> int: ...
+def cuda_frame_loss_scratch(N: int, T: int, B: int, D: int, backward: bool) -> tuple[int, int]: ...
+def cuda_frame_loss_forward(
+    device: int,
+    stream: int,
+    dtype: int,
+    kind: int,  # 0 bernoulli, 1 gaussian, 2 relu
+    heads: list[tuple[int, int, int, int, float]],  # bias or 0, frames, frame_step, count, weight
+    T: int,
+    B: int,
+    D: int,
+    vector_io: bool,
+    frames_io: bool,
+    row_stride: int,
+    z: int,  # [N, T, B, D] S, in and out
+    parts: int,
+    arrivals: int,
+    losses: int,  # [N] float32, out
+    total: int,  # [1] float32, out
+) -> None: ...
+def cuda_frame_loss_backward(
+    device: int,
+    stream: int,
+    dtype: int,
+    kind: int,
+    heads: list[tuple[int, int, int, int, float]],
+    T: int,
+    B: int,
+    D: int,
+    vector_io: bool,
+    frames_io: bool,
+    row_stride: int,
+    z: int,  # [N, T, B, D] S
+    grad_total: int,  # [1] float32, or 0
+    grad_losses: int,  # [N] float32, or 0
+    grad_z: int,  # [N, T, B, D] S, or 0
+    d_z: int,  # [N, T, B, D] S, out
+    parts: int,
+    arrivals: int,
+    d_bias: int,  # [N, D], out, or 0
+) -> None: ...
 def cuda_pointwise_forward(
     device: int,
     stream: int,

@@ -11,10 +11,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from lstmrep import native
 from lstmrep.backends import cuda
+from lstmrep.ops import frame_loss  # noqa: F401 (registers its ops)
 from lstmrep.ops.registration import IMPLEMENTATIONS
 
 # Operations that start no kernel: views, allocations, metadata.
@@ -22,7 +24,6 @@ FREE = frozenset(
     [
         "view",
         "_unsafe_view",
-        "reshape",
         "expand",
         "transpose",
         "t",
@@ -51,6 +52,8 @@ FREE = frozenset(
         "lift_fresh",
     ]
 )
+# Copy only where the result cannot be the input itself or a view of it.
+MAYBE = frozenset(["reshape", "flatten", "contiguous", "to"])
 # Start a memset instead of a kernel; listed apart.
 MEMSET = frozenset(["zeros", "zero_", "zeros_like", "new_zeros"])
 
@@ -83,11 +86,16 @@ class _Watch(TorchDispatchMode):
             # Our own op: its kernels count themselves, the torch operations inside it come past here one by one.
             with self:
                 return IMPLEMENTATIONS[name](*args, **(kwargs or {}))
+        result = func(*args, **(kwargs or {}))
         if name in MEMSET:
             self.counts.memset += 1
-        elif name not in FREE:
+        elif name not in FREE and not (name in MAYBE and _same_memory(args[0], result)):
             self.counts.torch[name] += 1
-        return func(*args, **(kwargs or {}))
+        return result
+
+
+def _same_memory(a: Tensor, b: Tensor) -> bool:
+    return a.untyped_storage().data_ptr() == b.untyped_storage().data_ptr()
 
 
 def _counters() -> set[Any]:
@@ -120,3 +128,4 @@ def count_launches() -> Iterator[Launches]:
     with _Watch(counts):
         yield counts
     counts.own = _own(counters) - before
+    counts.memset += counts.own.pop("memset", 0)

@@ -17,8 +17,8 @@ from lstmrep.backends import reference
 from lstmrep.backends.tensors import Shape
 from lstmrep.ops import plans
 from lstmrep.plan import PlanError
-from lstmrep.testing import assert_same_bits, assert_within, budget
-from lstmrep.testing.cases import Case, run
+from lstmrep.testing import assert_same_bits, assert_within, budget, moved
+from lstmrep.testing.cases import Case, numbers, run
 
 pytestmark = pytest.mark.skipif(bool(emulated.reason()), reason=emulated.reason())
 
@@ -93,6 +93,49 @@ def test_sizes_off_every_tile_under_four_schedules(h, b, dtype, peephole, kernel
         assert_within(results[0], _limits(case))
         for other in results[1:]:
             assert_same_bits(other, results[0])
+
+
+def _shared(case, backend, dtype, order, vectors):
+    """A run with one start state for all recurrences and the vectors as so many tensors in ``vectors``."""
+    wide = torch.float64 if dtype == torch.float64 else torch.float32
+    kinds = {"c0": wide, "bias": vectors or wide, "peephole": vectors or wide}
+    data = {k: v[:1] if k in ("h0", "c0") else v for k, v in numbers(case).items()}
+    lengths, grad = data.pop("lengths", None), data.pop("grad_h")
+    t = {k: moved(v, kinds.get(k, dtype), order).clone().requires_grad_() for k, v in data.items() if "grad" not in k}
+    parts = [*t.pop("bias").unbind(0)], [*t.pop("peephole").flatten(0, 1).unbind(0)]
+    parts = [[v.detach().requires_grad_() for v in vectors] for vectors in parts]
+    w = [[t[f"w_{kind}{n}"] for n in range(case.N)] for kind in ("ih", "hh")]
+    leaves = [*t.values(), *parts[0], *parts[1]]
+    h, _, c_n = lstmrep.ops.lstm(
+        t["x"], *w, bias=parts[0], peephole=parts[1], h0=t["h0"], c0=t["c0"], lengths=lengths,
+        reverse=case.flags, backend=backend,
+    )  # fmt: skip
+    made = torch.autograd.grad([h, c_n], leaves, [grad.to(h.dtype), torch.ones_like(c_n)])
+    names = [*t, *(f"bias{k}" for k in range(len(parts[0]))), *(f"peephole{k}" for k in range(len(parts[1])))]
+    return {"h": h.detach(), "c_n": c_n.detach(), **{f"d_{k}": g for k, g in zip(names, made, strict=True)}}
+
+
+@pytest.mark.parametrize("kernel", KERNELS)
+@pytest.mark.parametrize("narrow", [True, False])
+@pytest.mark.parametrize("dtype", FLOATS, ids=_name)
+@pytest.mark.parametrize("size", [{"B": 2, "H": 17}, {"B": 7, "H": 20}, {"B": 40, "H": 33, "N": 3, "lengths": True}])
+def test_one_start_state_and_vectors_where_they_lie(size, dtype, narrow, kernel):
+    """What is summed over CTAs has the same bits whichever comes last. More CTAs than a thread loads at once."""
+    case = Case(**{"N": 2, "T": 3, "dtype": dtype, **size})
+    vectors = dtype if narrow else None
+
+    def reference(d, order):
+        return _shared(case, "reference", d, order, None if d == torch.float64 else vectors)
+
+    with emulated_device(LARGE, kernel=kernel) as device:
+        results = []
+        for seed in (0, 1, 2, 3):
+            device.set_seed(seed)
+            results.append(_shared(case, "cuda", dtype, 0, vectors))
+        device.set_seed(0)
+    assert_within(results[0], budget(reference, dtype))
+    for other in results[1:]:
+        assert_same_bits(other, results[0])
 
 
 @pytest.mark.parametrize("kernel", KERNELS)
@@ -182,7 +225,7 @@ def test_opcheck_and_compile(kernel):
     n, t, b, i, h = 1, 3, 2, 5, 8
     x, w_ih, w_hh = torch.randn(t, b, i), torch.randn(4 * h, i), torch.randn(4 * h, h)
     leaves = [v.requires_grad_() for v in (x, w_ih, w_hh)]
-    arguments = (leaves[0], [leaves[1]], [leaves[2]], None, torch.randn(n, 3, h), None, None, None)
+    arguments = (leaves[0], [leaves[1]], [leaves[2]], [], [torch.randn(n, 3, h)], None, None, None)
     with emulated_device(SMALL, kernel=kernel):
         torch.library.opcheck(torch.ops.lstmrep.lstm.default, (*arguments, t, [False], "tanh", "cuda", "all"))
 
@@ -247,7 +290,7 @@ def test_a_planted_error_in_the_kernel_is_caught():
 
         def shifted(*arguments):
             arguments = list(arguments)
-            arguments[13] += 4  # peephole: one float on
+            arguments[13] = [address + 4 for address in arguments[13]]  # peepholes: one float on
             return true_forward(*arguments)
 
         patch.setattr(device, "cuda_resident_forward", shifted)

@@ -97,7 +97,7 @@ def test_inference_saves_nothing_and_equals_training(backend):
     assert_same_bits(without, {name: with_gradients[name] for name in without})
     x, w_ih, w_hh = torch.randn(3, 2, 5), torch.randn(16, 5), torch.randn(16, 4)
     _, _, _, gates, c = torch.ops.lstmrep.lstm(
-        x, [w_ih], [w_hh], None, None, None, None, None, 3, [False], "tanh", backend, "nothing"
+        x, [w_ih], [w_hh], [], [], None, None, None, 3, [False], "tanh", backend, "nothing"
     )
     assert gates.numel() == c.numel() == 0
 
@@ -276,8 +276,8 @@ def test_relu_cell_state_never_negative(backend):
         data["x"].float(),
         [data["w_ih0"].float()],
         [data["w_hh0"].float()],
-        data["bias"].float(),
-        data["peephole"].float(),
+        [data["bias"].float()],
+        [data["peephole"].float()],
         None,
         None,
         None,
@@ -288,3 +288,32 @@ def test_relu_cell_state_never_negative(backend):
         "all",
     )
     assert (c >= 0).all() and (c > 0).any()
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_one_start_state_and_vectors_as_the_caller_holds_them(backend, dtype):
+    """A start shared by all recurrences, and biases and peepholes as separate vectors in the I/O dtype, are the same
+    numbers as the expanded start and the stacked vectors in float32, with the gradients of those."""
+    case = Case(N=2, lengths=True, reverse=(False, True), dtype=dtype)
+    data = {name: t.to(torch.float32 if name in ("c0", "lengths") else dtype) for name, t in numbers(case).items()}
+    w_ih, w_hh = [data["w_ih0"], data["w_ih1"]], [data["w_hh0"], data["w_hh1"]]
+    h0, c0 = data["h0"][:1].clone().requires_grad_(), data["c0"][:1].clone().requires_grad_()
+    vectors = [v.clone().requires_grad_() for v in (*data["bias"], *data["peephole"].flatten(0, 1))]
+    leaves = [h0, c0, *vectors]
+
+    def gradients(given):
+        h, h_n, c_n = lstm(
+            data["x"], w_ih, w_hh, **given, lengths=data["lengths"].int(), reverse=[False, True], backend=backend
+        )
+        loss = (h.float() * data["grad_h"].float()).sum() + (h_n.float() * data["grad_h_n"].float()).sum() + c_n.sum()
+        return h, torch.autograd.grad(loss, leaves)
+
+    h, made = gradients({"h0": h0, "c0": c0, "bias": vectors[:2], "peephole": vectors[2:]})
+    wide = {"bias": torch.stack(vectors[:2]).float(), "peephole": torch.stack(vectors[2:]).view(2, 3, -1).float()}
+    same_h, same = gradients({"h0": h0.expand(2, -1, -1), "c0": c0.expand(2, -1, -1), **wide})
+    assert torch.equal(h, same_h)
+    for leaf, g, other in zip(leaves, made, same, strict=True):
+        assert g.shape == leaf.shape and g.dtype == leaf.dtype
+        torch.testing.assert_close(g, other)
+    assert all(map(torch.equal, made[2:], same[2:]))

@@ -37,9 +37,11 @@ BAD = [
     ("x", None, ValueError),
     ("bias", torch.randn(4 * H), ValueError),
     ("peephole", torch.randn(N, H), ValueError),
+    ("bias", [torch.randn(4 * H)], ValueError),
+    ("peephole", [torch.randn(H)] * (N + 1), ValueError),
     ("h0", torch.randn(N, B + 1, H), ValueError),
     ("h0", torch.randn(N, B, H).half(), TypeError),
-    ("c0", torch.randn(1, B, H), ValueError),
+    ("c0", torch.randn(3, B, H), ValueError),
     ("lengths", torch.tensor([3, 1]), ValueError),
     ("lengths", torch.tensor([[3, 1], [4, 0]]), ValueError),
     ("lengths", torch.tensor([[3, 1], [-1, 0]]), ValueError),
@@ -78,9 +80,7 @@ def test_no_input_needs_steps_and_a_batch_size():
 def test_backward_op_checks_what_it_is_given():
     w = torch.randn(16, 4)
     h0 = torch.randn(1, 2, 4)
-    h, _, _, gates, c = torch.ops.lstmrep.lstm(
-        None, [], [w], None, None, h0, None, None, 3, [False], "tanh", "auto", "all"
-    )
+    h, _, _, gates, c = torch.ops.lstmrep.lstm(None, [], [w], [], [], h0, None, None, 3, [False], "tanh", "auto", "all")
     with pytest.raises(ValueError, match="argument 'grad_h'"):
         torch.ops.lstmrep.lstm_backward(
             h[:, 1:],
@@ -89,8 +89,8 @@ def test_backward_op_checks_what_it_is_given():
             None,
             [],
             [w],
-            None,
-            None,
+            [],
+            [],
             h0,
             None,
             None,

@@ -100,7 +100,7 @@ def test_double_backward_of_a_tensor_passed_twice():
 @pytest.mark.parametrize("save", ["states", "all"])
 def test_opcheck_forward(n, requires_grad, save):
     x, bias, peephole, h0, c0, *weights = (t.requires_grad_(requires_grad) for t in _tensors(n))
-    arguments = (x, weights[:n], weights[n:], bias, peephole, h0, c0, None, T, [False] * n, "tanh", "auto", save)
+    arguments = (x, weights[:n], weights[n:], [bias], [peephole], h0, c0, None, T, [False] * n, "tanh", "auto", save)
     opcheck(torch.ops.lstmrep.lstm.default, arguments)
 
 
@@ -111,8 +111,8 @@ def test_opcheck_inference():
         x,
         weights[:2],
         weights[2:],
-        bias,
-        peephole,
+        list(bias),
+        [v for row in peephole for v in row],
         h0,
         c0,
         lengths,
@@ -132,9 +132,9 @@ def test_opcheck_backward(n, recompute):
     w_ih, w_hh = weights[:n], weights[n:]
     flags = ([False, True][:n], "tanh", "auto")
     save = "states" if recompute else "all"
-    h, _, _, gates, c = torch.ops.lstmrep.lstm(x, w_ih, w_hh, bias, peephole, h0, c0, None, T, *flags, save)
+    h, _, _, gates, c = torch.ops.lstmrep.lstm(x, w_ih, w_hh, [bias], [peephole], h0, c0, None, T, *flags, save)
     expanded = torch.ones(1, 1, 1, 1, dtype=h.dtype).expand_as(h)
-    inputs = (x, w_ih, w_hh, bias, peephole, h0, c0, None, h, None if recompute else gates, c)
+    inputs = (x, w_ih, w_hh, [bias], [peephole], h0, c0, None, h, None if recompute else gates, c)
     for grads in ((expanded, None, None), (None, h[:, 0], None), (h, h[:, 0], c[:, 0])):
         opcheck(torch.ops.lstmrep.lstm_backward.default, (*grads, *inputs, *flags, [True] * 7))
     needs = [True, False, False, True, False, True, False]
@@ -143,8 +143,9 @@ def test_opcheck_backward(n, recompute):
 
 def test_direct_call_without_saving_refuses_to_differentiate():
     x, bias, peephole, h0, c0, w_ih, w_hh = _leaves(_tensors(1))
+    flags = ([False], "tanh", "auto")
     with pytest.raises(RuntimeError, match="save='nothing'"):
-        torch.ops.lstmrep.lstm(x, [w_ih], [w_hh], bias, peephole, h0, c0, None, T, [False], "tanh", "auto", "nothing")
+        torch.ops.lstmrep.lstm(x, [w_ih], [w_hh], [bias], [peephole], h0, c0, None, T, *flags, "nothing")
 
 
 @pytest.mark.parametrize(

@@ -32,7 +32,7 @@ pytestmark = pytest.mark.skipif(bool(emulated.reason()), reason=emulated.reason(
 
 SMALL = Card("2 SMs", 9, 0, 2, 227 << 10)
 CASE = Case(N=2, T=4, B=5, H=33)
-OUTPUTS = {"h": 18, "h_n": 19, "c_n": 20, "gates": 21, "c": 22}  # arguments of cuda_resident_forward
+OUTPUTS = {"h": 20, "h_n": 21, "c_n": 22, "gates": 23, "c": 24}  # arguments of cuda_resident_forward
 OF_A_CALL = {"resident_forward": 1, "resident_backward": 1}
 # The checks of both passes, three steps each; that of the backward pass first runs forward to have gates.
 OF_A_CHECK = {"resident_forward": 1, "resident_backward": 1, "pointwise_forward": 6, "pointwise_backward": 3}
@@ -333,7 +333,7 @@ def test_a_value_that_is_not_finite_never_passes(value):
 def test_an_output_that_is_not_written_never_passes():
     with emulated_device(SMALL) as device, pytest.MonkeyPatch.context() as patch:
         true_backward = device.cuda_resident_backward
-        without_d_c0 = lambda *arguments: true_backward(*arguments[:-2], 0, arguments[-1])  # noqa: E731
+        without_d_c0 = lambda *arguments: true_backward(*arguments[:-5], 0, *arguments[-4:])  # noqa: E731
         patch.setattr(device, "cuda_resident_backward", without_d_c0)
         with pytest.warns(RuntimeWarning, match=r"backward pass disagrees with stepwise \(d_c0: largest error nan"):
             got = run(CASE, "auto")

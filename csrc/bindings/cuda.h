@@ -7,6 +7,7 @@
 #include <pybind11/stl.h>
 
 #include "bindings/check.h"
+#include "bindings/cuda_frame_loss.h"
 #include "bindings/cuda_resident.h"
 #include "cuda/abort.h"
 #include "cuda/device.h"
@@ -115,6 +116,7 @@ inline void define_cuda(py::module_& m) {
   m.def("cuda_take_abort", cuda::take_abort, arg("device"));
   m.def("cuda_abort_devices", cuda::abort_devices);
   define_cuda_resident(m);
+  define_cuda_frame_loss(m);
   m.def("cuda_pointwise_forward", cuda_pointwise_forward, arg("device"), arg("stream"),
         arg("dtype"), arg("cell"), arg("N"), arg("T"), arg("B"), arg("H"), arg("step"),
         arg("gates_x"), arg("recurrent"), arg("bias"), arg("peephole"), arg("lengths"),

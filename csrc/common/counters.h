@@ -10,19 +10,28 @@
 namespace lstmrep {
 
 enum class Counter : int {
+  kMemset,
   kCpuForward,
   kCpuBackward,
   kPointwiseForward,
   kPointwiseBackward,
   kResidentForward,
-  kResidentBackward
+  kResidentBackward,
+  kFrameLossForward,
+  kFrameLossBackward
 };
 
-constexpr const char* kCounterNames[] = {"cpu_forward",       "cpu_backward",
-                                         "pointwise_forward", "pointwise_backward",
-                                         "resident_forward",  "resident_backward"};
+constexpr const char* kCounterNames[] = {"memset",
+                                         "cpu_forward",
+                                         "cpu_backward",
+                                         "pointwise_forward",
+                                         "pointwise_backward",
+                                         "resident_forward",
+                                         "resident_backward",
+                                         "frame_loss_forward",
+                                         "frame_loss_backward"};
 constexpr int kCounters = sizeof(kCounterNames) / sizeof(kCounterNames[0]);
-static_assert(kCounters == static_cast<int>(Counter::kResidentBackward) + 1,
+static_assert(kCounters == static_cast<int>(Counter::kFrameLossBackward) + 1,
               "one name for each counter");
 
 inline std::atomic<int64_t> counter_values[kCounters];

@@ -4,6 +4,7 @@
 #include "cuda/abort.h"
 #include "cuda/cta_resident/launch.h"
 #include "cuda/device.h"
+#include "cuda/frame_loss/launch.h"
 #include "cuda/pointwise/launch.h"
 
 namespace lstmrep {
@@ -20,6 +21,14 @@ std::string nvcc_version() { return ""; }
 uint32_t* abort_word(int) { throw std::runtime_error(kReason); }
 uint32_t take_abort(int) { return 0; }
 std::vector<int> abort_devices() { return {}; }
+
+void frame_loss_forward(int, void*, DType, const FrameLossForwardArgs&) {
+  throw std::runtime_error(kReason);
+}
+
+void frame_loss_backward(int, void*, DType, const FrameLossBackwardArgs&) {
+  throw std::runtime_error(kReason);
+}
 
 void pointwise_forward(int, void*, DType, CellKind, const PointwiseForwardArgs&) {
   throw std::runtime_error(kReason);

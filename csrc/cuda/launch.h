@@ -43,6 +43,13 @@ class DeviceGuard {
 // Dynamic shared memory that every kernel may use without opting in.
 constexpr size_t kSharedWithoutOptin = 48 << 10;
 
+// Queues zeros into memory of the current device; a memset, not a kernel.
+inline void clear(void* to, size_t bytes, void* stream) {
+  check(cudaMemsetAsync(to, 0, bytes, static_cast<cudaStream_t>(stream)),
+        "clearing scratch memory");
+  count(Counter::kMemset);
+}
+
 // Queues kernel(args) on the stream of the current device.
 template <class Args>
 void launch(Counter counter, void (*kernel)(Args), dim3 grid, dim3 block, size_t shared,

@@ -18,7 +18,7 @@ from lstmrep import native, trust
 from lstmrep.backends import aborts, memory
 from lstmrep.backends.cpu import CELL_CODE, DTYPE_CODE, address, sizes
 from lstmrep.backends.product import wide_product
-from lstmrep.backends.tensors import Backward, Forward, Recurrence, Shape
+from lstmrep.backends.tensors import Backward, Forward, Recurrence, Shape, addresses
 from lstmrep.plan import CudaPass, Plan
 
 
@@ -97,11 +97,11 @@ def _resident_forward(how: CudaPass, r: Recurrence, a: Forward) -> None:
         *sizes(r),
         how.rows,
         address(a.gates_x),
-        address(r.bias),
+        addresses(r.biases, s.N, 4 * s.H),
         [w.data_ptr() for w in r.w_hh],
-        address(r.peephole),
-        address(r.h0),
-        address(r.c0),
+        addresses(r.peepholes, 3 * s.N, s.H),
+        _vector_io(r),
+        *_starts(r),
         address(r.lengths),
         _reverse_bits(r.reverse),
         a.h.data_ptr(),
@@ -113,9 +113,17 @@ def _resident_forward(how: CudaPass, r: Recurrence, a: Forward) -> None:
 
 
 def _resident_backward(how: CudaPass, r: Recurrence, a: Backward) -> None:
-    s = r.shape
+    s, final = r.shape, a.final
+    _, c0, shared = _starts(r)
     ctas = -(-s.B // how.rows)
-    sums = memory.empty((s.N, ctas, 7, s.H), s.compute, s.device) if _wants_sums(a) else None
+    sums = parts = None
+    if final.vectors is not None:
+        sums = memory.empty((s.N, ctas, kernels().cuda_resident_sums_pitch(s.H)), s.compute, s.device)
+    if shared and (final.d_h0 is not None or final.d_c0 is not None):
+        parts = memory.empty((2, s.N, s.B, s.H), s.compute, s.device)
+    # By which the CTAs find out who comes last.
+    arrivals = None if sums is None and parts is None else memory.empty((ctas + s.N,), torch.int32, s.device)
+    starts = (final.d_h0, final.d_c0) if shared else (a.d_h0, a.d_c0)
     kernels().cuda_resident_backward(
         *_stream(s.device),
         DTYPE_CODE[s.dtype],
@@ -124,8 +132,10 @@ def _resident_backward(how: CudaPass, r: Recurrence, a: Backward) -> None:
         *sizes(r),
         how.rows,
         [w.data_ptr() for w in r.w_hh],
-        address(r.peephole),
-        address(r.c0),
+        addresses(r.peepholes, 3 * s.N, s.H),
+        _vector_io(r),
+        c0,
+        shared,
         address(r.lengths),
         _reverse_bits(r.reverse),
         a.gates.data_ptr(),
@@ -134,11 +144,32 @@ def _resident_backward(how: CudaPass, r: Recurrence, a: Backward) -> None:
         address(a.grad_h_n),
         address(a.grad_c_n),
         a.d_gates.data_ptr(),
-        address(a.d_h0),
-        address(a.d_c0),
+        *map(address, starts),
+        address(final.vectors),
         address(sums),
+        address(parts),
+        address(arrivals),
     )
-    _store_sums(sums, s, a)
+    if final.vectors is not None and not s.B:
+        final.vectors.zero_()  # nothing was launched
+    if not shared:
+        final.finish_starts(r, a)
+    a.finished = True
+
+
+def _vector_io(r: Recurrence) -> bool:
+    """Whether biases and peepholes are in the I/O dtype where that is not the compute dtype."""
+    vectors = (*r.biases, *r.peepholes)
+    return bool(vectors) and vectors[0].dtype != r.shape.compute
+
+
+def _starts(r: Recurrence) -> tuple[int, int, bool]:
+    """Addresses of h0 and c0, and whether they are one for all recurrences."""
+    given = [start for start in (r.start_h, r.start_c) if start is not None]
+    shared = r.shape.N > 1 and bool(given) and all(start.shape[0] == 1 for start in given)
+    if shared:
+        return address(r.start_h), address(r.start_c), True
+    return address(r.h0), address(r.c0), False
 
 
 def _wants_sums(a: Backward) -> bool:

@@ -6,14 +6,36 @@ Gates are in order i, f, g, o; peepholes in order i, f, o.
 
 Step t of row (n, b) is active when t < len.  Its frame is t, or len-1-t when ``reverse[n]``; a step that is not
 active owns frame t, where every frame-shaped output is zero.  ``h_n`` and ``c_n`` follow the last active step.
+
+Small parameters come as the caller holds them: ``biases`` and ``peepholes`` are lists of tensors in one dtype ``V``,
+which is S or C, that one after the other hold ``[N, 4H]`` and ``[N, 3, H]``; a start state may have one row for all
+recurrences.  A kernel that reads them where they lie, and writes the ``Final`` gradients, starts no launch beside its
+own.  For the others there is the plain form: ``bias``, ``peephole``, ``h0`` and ``c0`` of a ``Recurrence``, made when
+asked for, and the plain gradients of a ``Backward``, from which ``Final.finish`` makes the final ones.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
 
 import torch
 from torch import Tensor
+
+T = TypeVar("T")
+
+
+class _Once(Generic[T]):
+    """A property that is formed at its first reading; ``functools.cached_property`` takes a lock before Python 3.12."""
+
+    def __init__(self, make: Callable[[Any], T]) -> None:
+        self.make = make
+        self.__doc__ = make.__doc__
+
+    def __get__(self, owner: Any, kind: Any = None) -> T:
+        made = owner.__dict__[self.make.__name__] = self.make(owner)
+        return made
 
 
 @dataclass(frozen=True)
@@ -30,7 +52,7 @@ class Shape:
     device: torch.device
 
 
-@dataclass(slots=True)
+@dataclass
 class Recurrence:
     """What forward and backward share."""
 
@@ -38,11 +60,51 @@ class Recurrence:
     reverse: list[bool]  # [N]
     cell: str  # "tanh" | "relu"
     w_hh: list[Tensor]  # N of [4H, H] S
-    bias: Tensor | None  # [N, 4H] C
-    peephole: Tensor | None  # [N, 3, H] C
-    h0: Tensor | None  # [N, B, H] S; none means zeros
-    c0: Tensor | None  # [N, B, H] C; none means zeros
+    biases: Sequence[Tensor]  # V, [N, 4H] one after the other; empty: none
+    peepholes: Sequence[Tensor]  # V, [N, 3, H] one after the other; empty: none
+    start_h: Tensor | None  # [N, B, H], or [1, B, H] for all, S; none means zeros
+    start_c: Tensor | None  # [N, B, H], or [1, B, H] for all, C; none means zeros
     lengths: Tensor | None  # [N, B] int32
+
+    @_Once
+    def bias(self) -> Tensor | None:
+        """``[N, 4H]`` C, plain."""
+        return self._joined(self.biases, (self.shape.N, 4 * self.shape.H))
+
+    @_Once
+    def peephole(self) -> Tensor | None:
+        """``[N, 3, H]`` C, plain."""
+        return self._joined(self.peepholes, (self.shape.N, 3, self.shape.H))
+
+    @_Once
+    def h0(self) -> Tensor | None:
+        """``[N, B, H]`` S, plain; none means zeros."""
+        return self._for_each(self.start_h)
+
+    @_Once
+    def c0(self) -> Tensor | None:
+        """``[N, B, H]`` C, plain; none means zeros."""
+        return self._for_each(self.start_c)
+
+    def _joined(self, vectors: Sequence[Tensor], shape: tuple[int, ...]) -> Tensor | None:
+        if not vectors:
+            return None
+        whole = vectors[0] if len(vectors) == 1 else torch.cat([v if v.dim() == 1 else v.flatten() for v in vectors])
+        return (whole if whole.dtype == self.shape.compute else whole.to(self.shape.compute)).view(shape)
+
+    def _for_each(self, start: Tensor | None) -> Tensor | None:
+        if start is None or start.shape[0] == self.shape.N:
+            return start
+        return start.expand(self.shape.N, -1, -1).contiguous()
+
+
+def addresses(vectors: Sequence[Tensor], count: int, width: int) -> list[int]:
+    """Addresses of ``count`` vectors of ``width`` elements that lie one after the other in dense tensors."""
+    if not vectors:
+        return []
+    each = count // len(vectors)
+    step = width * vectors[0].element_size()
+    return [v.data_ptr() + k * step for v in vectors for k in range(each)]
 
 
 @dataclass(slots=True)
@@ -58,8 +120,36 @@ class Forward:
 
 
 @dataclass(slots=True)
+class Final:
+    """Gradients of the small inputs as the caller gets them; none: not wanted."""
+
+    d_h0: Tensor | None  # like start_h, S: the sum over recurrences that share it
+    d_c0: Tensor | None  # like start_c, C
+    vectors: Tensor | None  # [N*4H + N*3H] V: of the biases, then of the peepholes
+
+    def finish(self, r: Recurrence, a: Backward) -> None:
+        """Fill from the plain gradients of ``a``, where those are other tensors."""
+        self.finish_starts(r, a)
+        if self.vectors is None or self.vectors.dtype == r.shape.compute:
+            return
+        at = r.shape.N * 4 * r.shape.H
+        for plain, final in ((a.d_bias, self.vectors[:at]), (a.d_peephole, self.vectors[at:])):
+            if plain is not None:
+                final.copy_(plain.flatten())
+
+    def finish_starts(self, r: Recurrence, a: Backward) -> None:
+        """The part of ``finish`` that is about start states."""
+        for plain, final in ((a.d_h0, self.d_h0), (a.d_c0, self.d_c0)):
+            if plain is not None and final is not None and plain.shape != final.shape:
+                final.copy_(plain.to(r.shape.compute).sum(0, keepdim=True))
+
+
+@dataclass(slots=True)
 class Backward:
-    """Buffers of a backward pass. Gradients that are none are zero; outputs that are none are not wanted."""
+    """Buffers of a backward pass. Gradients that are none are zero; outputs that are none are not wanted.
+
+    A backend fills the plain gradients, the last four, or ``final`` at once and says so by ``finished``.
+    """
 
     gates: Tensor  # [N, T, B, 4H] S; may be the same tensor as d_gates
     c: Tensor  # [N, T, B, H] C
@@ -71,3 +161,5 @@ class Backward:
     d_c0: Tensor | None  # [N, B, H] C, out
     d_bias: Tensor | None  # [N, 4H] C, out
     d_peephole: Tensor | None  # [N, 3, H] C, out
+    final: Final
+    finished: bool = False

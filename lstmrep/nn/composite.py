@@ -8,22 +8,26 @@ docs/models.md; sizes that the paper and its code use are in ``lstmrep.nn.preset
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, fields
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from lstmrep.backends.frame_loss import Head, mean_loss
 from lstmrep.nn import presets
 from lstmrep.nn.checks import check_frames, check_sizes, choice, count, finite, option
-from lstmrep.nn.decoder import HANDOVERS, Decoder, decode, roll_out
+from lstmrep.nn.decoder import HANDOVERS, Decoder, decode, decode_states, roll_out
 from lstmrep.nn.init import Scheme, initialize
 from lstmrep.nn.original import state_dict_from_original
-from lstmrep.nn.outputs import OUTPUTS, frame_loss, squash
+from lstmrep.nn.outputs import OUTPUTS, squash
 from lstmrep.nn.pretrained import Pretrained, check_state
 from lstmrep.nn.stack import Layers, Stack, State, run
+from lstmrep.ops.frame_loss import frame_loss, side_by_side
+from lstmrep.ops.frame_loss import runs as runs_frame_loss
 from lstmrep.ops.validate import CELLS
 from lstmrep.plan import BACKENDS, Problem
 
@@ -79,7 +83,8 @@ class CompositeOutput:
 
     ``loss`` is the weighted sum of the two, a scalar; ``reconstruction [B, reconstruct, *frame]`` is in the order in
     which it was decoded, the last input frame first (``flip(1)`` for time order); ``future [B, predict, *frame]``;
-    ``state`` h and c ``[L, B, H]`` of the encoder. Heads that the model does not have are none.
+    ``state`` h and c ``[L, B, H]`` of the encoder. Heads that the model does not have are none. Frames are formed from
+    the heads' numbers when they are first asked for: a training step that reads only the loss does not pay for them.
     """
 
     loss: Tensor
@@ -91,6 +96,21 @@ class CompositeOutput:
 
     def __getitem__(self, key: int | str) -> Any:
         return getattr(self, key if isinstance(key, str) else fields(self)[key].name)
+
+    def put_off(self, name: str, make: Callable[[], Tensor]) -> None:
+        """Form a field only when it is first read."""
+        delattr(self, name)
+        self.__dict__.setdefault("_put_off", {})[name] = make
+
+    def __getattr__(self, name: str) -> Any:  # of what is not there
+        put_off = self.__dict__.get("_put_off", {})
+        if name not in put_off:
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+        setattr(self, name, put_off.pop(name)())
+        return self.__dict__[name]
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {field.name: getattr(self, field.name) for field in fields(self)}
 
 
 class CompositeModel(Pretrained, nn.Module):
@@ -203,6 +223,7 @@ class CompositeModel(Pretrained, nn.Module):
         self.future = self._decoder(conditional_future, stack) if c.predict else None
         for decoder in self._decoders():
             initialize(decoder.head, init, default_scale=1.0 / math.sqrt(hidden_size), prefix="head_")
+        self._join_heads()
 
     def _decoder(self, conditional: bool, stack: dict[str, Any]) -> Decoder:
         c = self.config
@@ -218,6 +239,22 @@ class CompositeModel(Pretrained, nn.Module):
 
     def _decoders(self) -> Iterator[Decoder]:
         return (d for d in (self.reconstruction, self.future) if d is not None)
+
+    def _join_heads(self) -> None:
+        """Put both heads' matrices side by side in memory, where one product takes them; they stay two parameters."""
+        held = [d.head._parameters.get("weight") for d in self._decoders()]
+        weights = [w for w in held if w is not None and type(w.data) is Tensor]
+        if len(weights) != 2 or weights[0] is weights[1] or side_by_side(weights) is not None:
+            return
+        if (weights[0].dtype, weights[0].device) != (weights[1].dtype, weights[1].device):
+            return
+        for weight, part in zip(weights, torch.stack([w.detach() for w in weights]).unbind(0), strict=True):
+            weight.data = part
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> CompositeModel:
+        super()._apply(fn, recurse)
+        self._join_heads()  # each parameter was moved by itself
+        return self
 
     @classmethod
     def from_preset(cls, name: str, **options: Any) -> CompositeModel:
@@ -285,32 +322,72 @@ class CompositeModel(Pretrained, nn.Module):
         choice("lstmrep.CompositeModel", "feeding", feeding, FEEDINGS)
         x, shape = self._flat(frames, "frames", max(1, c.reconstruct) + c.predict)
         split = x.shape[0] - c.predict
-        seen = x[:split]
-        _, last = self.encoder(seen)
-        targets: list[Tensor] = []
-        if self.reconstruction is not None:
-            targets.append(seen[split - c.reconstruct :].flip(0))
-        if self.future is not None:
-            targets.append(x[split:])
-        made = self._decode(list(self._decoders()), last, targets, feeding)
-        losses = [frame_loss(c.output, z, target) for z, target in zip(made, targets, strict=True)]
-        frames_made = [self._shaped(self._activate(z), shape) for z in made]
-        told = self.reconstruction is not None
-        reconstruction_loss = losses[0] if told else None
-        future_loss = losses[-1] if self.future is not None else None
-        parts = [
-            weight * loss
-            for weight, loss in ((c.reconstruction_weight, reconstruction_loss), (c.future_weight, future_loss))
-            if loss is not None
-        ]
-        return CompositeOutput(
-            loss=parts[0] if len(parts) == 1 else parts[0] + parts[1],
-            reconstruction=frames_made[0] if told else None,
-            future=frames_made[-1] if self.future is not None else None,
+        decoders, heads = list(self._decoders()), self._told(split)
+        at_once = self._at_once(x, decoders, feeding)
+        # The kernels want dense frames for the product that they go into, and again for its gradient.
+        _, last = self.encoder(x[:split].contiguous() if at_once else x[:split])
+        if at_once:
+            loss, losses, made = self._heads_and_losses(x, last, decoders, heads)
+        else:
+            targets = [head.of(x) for head in heads]
+            made = self._decode(decoders, last, targets, feeding)
+            losses = [mean_loss(c.output, z, target) for z, target in zip(made, targets, strict=True)]
+            parts = [head.weight * one for head, one in zip(heads, losses, strict=True)]
+            loss = parts[0] if len(parts) == 1 else parts[0] + parts[1]
+        out = CompositeOutput(
+            loss=loss,
+            reconstruction=None,
+            future=None,
             state=last.state(),
-            reconstruction_loss=reconstruction_loss,
-            future_loss=future_loss,
+            reconstruction_loss=losses[0] if self.reconstruction is not None else None,
+            future_loss=losses[-1] if self.future is not None else None,
         )
+        for name, decoder, z in (
+            ("reconstruction", self.reconstruction, made[0]),
+            ("future", self.future, made[-1]),
+        ):
+            if decoder is None:
+                continue
+            if torch.compiler.is_compiling():
+                setattr(out, name, self._frames(z, shape))
+            else:
+                out.put_off(name, partial(self._frames, z, shape))
+        return out
+
+    def _told(self, split: int) -> list[Head]:
+        """What each head tells of a clip whose first ``split`` frames are the input."""
+        c = self.config
+        heads = []
+        if c.reconstruct:
+            heads.append(Head(split - 1, -1, c.reconstruct, c.reconstruction_weight))
+        if c.predict:
+            heads.append(Head(split, 1, c.predict, c.future_weight))
+        return heads
+
+    def _at_once(self, x: Tensor, decoders: list[Decoder], feeding: str) -> bool:
+        """Whether one op can take the decoders' states to all losses: a kernel runs, and nothing must see its parts."""
+        if not runs_frame_loss(self.encoder.weight("weight_hh", 0), self.config.backend):
+            return False
+        together = len(decoders) == 1 or self._together(decoders)
+        free = decoders[0].conditional and feeding != "teacher"
+        plain = x.shape[1] > 0 and all(d.plain_head and not d.skipped for d in decoders)
+        return together and plain and not free and not x.requires_grad
+
+    def _heads_and_losses(
+        self, x: Tensor, last: Layers, decoders: list[Decoder], heads: list[Head]
+    ) -> tuple[Tensor, list[Tensor], list[Tensor]]:
+        """The weighted loss, each head's, and each head's numbers ``[T_k, B, D]``."""
+        steps = [head.frames for head in heads]
+        fed = [head.of(x)[:-1] for head in heads] if decoders[0].conditional else []
+        h = decode_states(decoders, last, steps, fed)
+        assert h is not None
+        # Under autocast the states are narrower than the parameters.
+        weights = [d.head.weight.to(h.dtype) for d in decoders]
+        loss, losses, z = frame_loss(h, weights, [d.head.bias for d in decoders], x, heads, self.config.output)
+        return loss, list(losses.unbind(0)), [z[k, :n] for k, n in enumerate(steps)]
+
+    def _frames(self, z: Tensor, shape: torch.Size) -> Tensor:
+        return self._shaped(self._activate(z), shape)
 
     @torch.no_grad()
     def predict(self, frames: Tensor, steps: int | None = None) -> Tensor:
@@ -335,7 +412,7 @@ class CompositeModel(Pretrained, nn.Module):
             if self.future.conditional
             else decode([self.future], last, [steps], [])[0]
         )
-        return self._shaped(self._activate(z), shape)
+        return self._frames(z, shape)
 
     def encode(self, frames: Tensor, *, step: int | None = None, detach: bool = False) -> State:
         """The encoder's state: the representation that the paper learns.

@@ -58,13 +58,22 @@ class Decoder(nn.Module):
         return OUTPUTS[self.output].activation(z)
 
     @property
+    def plain_head(self) -> bool:
+        """Whether the head is what it was built as, so that its weight and bias say all about it."""
+        head = self.head
+        hooks = (head._forward_hooks, head._forward_pre_hooks, head._backward_hooks, head._backward_pre_hooks)
+        return type(head) is nn.Linear and not any(hooks)
+
+    @property
     def skipped(self) -> int:
         """Steps that need no recurrence: 1 where the encoder's state is the state of step 0."""
         return 1 if self.handover == "copy" else 0
 
 
-def decode(decoders: Sequence[Decoder], start: Layers, steps: Sequence[int], fed: Sequence[Tensor]) -> list[Tensor]:
-    """Whole sequences of decoders that agree in sizes and conditioning, each layer of all of them in one op.
+def decode_states(
+    decoders: Sequence[Decoder], start: Layers, steps: Sequence[int], fed: Sequence[Tensor]
+) -> Tensor | None:
+    """Top states of decoders that agree in sizes and conditioning, each layer of all of them in one op.
 
     Args:
         decoders: N decoders.
@@ -73,25 +82,39 @@ def decode(decoders: Sequence[Decoder], start: Layers, steps: Sequence[int], fed
         fed: for each conditional decoder the frames ``[steps - 1, B, D]`` that steps 1, 2, ... read; else empty.
 
     Returns:
-        The head's numbers of each, ``[steps, B, D]``.
+        ``[N, T, B, H]``, T the most steps that a recurrence runs, zeros beyond its own; none where none runs.
     """
     one = decoders[0]
     runs = [n - one.skipped for n in steps]
     longest = max(runs)
-    h = None
-    if longest:
-        lengths = None
-        if min(runs) != longest:
-            batch = start.h[0].shape[1]
-            lengths = torch.stack([torch.full((batch,), n, device=start.h[0].device, dtype=torch.int32) for n in runs])
-        x = None
-        if one.conditional:
-            padded = [_padded(f, one.skipped == 0, longest) for f in fed]
-            x = padded[0] if len(padded) == 1 else torch.stack(padded)
-        h, _ = run([d.lstm for d in decoders], x, start, steps=longest, lengths=lengths)
+    if not longest:
+        return None
+    lengths = None
+    if min(runs) != longest:
+        rows = (len(runs), start.h[0].shape[1])
+        lengths = torch.full(rows, longest, device=start.h[0].device, dtype=torch.int32)
+        for k, n in enumerate(runs):
+            if n != longest:
+                lengths[k].fill_(n)
+    x = None
+    if one.conditional:
+        padded = [_padded(f, one.skipped == 0, longest) for f in fed]
+        x = padded[0] if len(padded) == 1 else torch.stack(padded)
+    h, _ = run([d.lstm for d in decoders], x, start, steps=longest, lengths=lengths)
+    return h
+
+
+def decode(decoders: Sequence[Decoder], start: Layers, steps: Sequence[int], fed: Sequence[Tensor]) -> list[Tensor]:
+    """The numbers of their heads; arguments as for ``decode_states``.
+
+    Returns:
+        Of each decoder ``[steps, B, D]``.
+    """
+    h = decode_states(decoders, start, steps, fed)
+    runs = [n - decoders[0].skipped for n in steps]
     made = []
     for k, decoder in enumerate(decoders):
-        top = [start.h[-1]] if one.skipped else []
+        top = [start.h[-1]] if decoder.skipped else []
         if h is not None and runs[k]:
             top.append(h[k, : runs[k]])
         made.append(decoder.head(top[0] if len(top) == 1 else torch.cat(top)))

@@ -256,17 +256,13 @@ class LSTM(nn.Module):
         held = self._parameters.get(name)
         return cast(Tensor, getattr(self, name)) if held is None else held
 
-    def _layer_bias(self, suffixes: tuple[str, ...]) -> Tensor | None:
+    def _layer_bias(self, suffixes: tuple[str, ...]) -> list[Tensor]:
         if not self.bias:
-            return None
-        sums = [self._weight(f"bias_ih{s}") + self._weight(f"bias_hh{s}") for s in suffixes]
-        return sums[0].unsqueeze(0) if len(sums) == 1 else torch.stack(sums)
+            return []
+        return [self._weight(f"bias_ih{s}") + self._weight(f"bias_hh{s}") for s in suffixes]
 
-    def _layer_peephole(self, suffixes: tuple[str, ...]) -> Tensor | None:
-        if not self.peephole:
-            return None
-        vectors = [self._weight(f"{name}{s}") for s in suffixes for name in PEEPHOLES]
-        return torch.cat(vectors).view(len(suffixes), 3, self.hidden_size)
+    def _layer_peephole(self, suffixes: tuple[str, ...]) -> list[Tensor]:
+        return [self._weight(f"{name}{s}") for s in suffixes for name in PEEPHOLES] if self.peephole else []
 
     def _check_input(self, x: Tensor) -> None:
         if not isinstance(x, Tensor):

@@ -39,12 +39,6 @@ class Layers(NamedTuple):
             return State(self.h[0][:1], self.c[0][:1])
         return State(torch.stack([h[0] for h in self.h]), torch.stack([c[0] for c in self.c]))
 
-    def repeated(self, n: int) -> Layers:
-        """The state of one stack as the start of n; their gradients add up."""
-        if n == 1:
-            return self
-        return Layers([h.expand(n, -1, -1) for h in self.h], [c.expand(n, -1, -1) for c in self.c])
-
 
 class Stack(nn.Module):
     """L LSTM layers, each with ``weight_ih_l{k} [4H, I or H]``, ``weight_hh_l{k} [4H, H]``, ``bias_l{k} [4H]`` and
@@ -168,7 +162,7 @@ def run(
     Args:
         stacks: N stacks.
         x: ``[T, B, I]`` for all of them, ``[N, T, B, I]``, or none for stacks that read nothing.
-        start: the state before the first step, with N rows or one for all; none for zeros.
+        start: the state before the first step, with N rows or one for all, whose gradients add up; none for zeros.
         steps: T where x is none.
         lengths: ``[N, B]`` steps of each, none for T everywhere.
 
@@ -176,7 +170,6 @@ def run(
         h of the top layer ``[N, T, B, H]`` and the state after the last step, N rows.
     """
     one = stacks[0]
-    start = start.repeated(len(stacks)) if start is not None else None
     last = Layers([], [])
     h = x
     for layer in range(one.num_layers):
@@ -187,8 +180,8 @@ def run(
             h if reads else None,
             [s.weight("weight_ih", layer) for s in stacks] if reads else [],
             [s.weight("weight_hh", layer) for s in stacks],
-            bias=_rows([s.weight("bias", layer) for s in stacks]),
-            peephole=_peepholes(stacks, layer) if one.peephole else None,
+            bias=[s.weight("bias", layer) for s in stacks],
+            peephole=[s.weight(name, layer) for s in stacks for name in PEEPHOLES] if one.peephole else None,
             h0=start.h[layer] if start is not None else None,
             c0=start.c[layer] if start is not None else None,
             lengths=lengths,
@@ -200,12 +193,3 @@ def run(
         last.h.append(h_last)
         last.c.append(c_last)
     return cast(Tensor, h), last
-
-
-def _rows(vectors: list[Tensor]) -> Tensor:
-    return vectors[0].unsqueeze(0) if len(vectors) == 1 else torch.stack(vectors)
-
-
-def _peepholes(stacks: Sequence[Stack], layer: int) -> Tensor:
-    vectors = [s.weight(name, layer) for s in stacks for name in PEEPHOLES]
-    return torch.cat(vectors).view(len(stacks), 3, stacks[0].hidden_size)

@@ -10,6 +10,7 @@ A second derivative is taken through the differentiable reference; forward-mode 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -19,10 +20,10 @@ from lstmrep.backends import reference
 from lstmrep.backends.tensors import Recurrence
 from lstmrep.ops import validate
 from lstmrep.ops.dispatch import forward_below_autograd
-from lstmrep.ops.schema import COUNT, LIBRARY, Inputs
+from lstmrep.ops.schema import BIAS, C0, COUNT, H0, LIBRARY, PEEPHOLE, W_HH, W_IH, Counts, Inputs, X, split
 
 Gradients = list[list[Tensor | None]]  # by place: x, w_ih, w_hh, bias, peephole, h0, c0
-Static = tuple[int, int, list[bool], str, str, str]  # matrices in w_ih, steps, reverse, cell, backend, save
+Static = tuple[Counts, int, list[bool], str, str, str]  # tensors in the lists, steps, reverse, cell, backend, save
 
 
 def gradients(
@@ -46,23 +47,39 @@ def gradients(
     if not any(needs) or all(g is None for g in grads):
         return place([], [False] * len(needs), i)
     if torch.is_grad_enabled():  # create_graph=True: the result must itself be differentiable
-        flat = _differentiable_gradients(i, saved[0].shape[1], grads, reverse, cell, needs)
-    else:
-        flat = torch.ops.lstmrep.lstm_backward(*grads, *i, *saved, reverse, cell, backend, needs)
-    return place(flat, needs, i)
+        return _differentiable_gradients(i, saved[0].shape[1], grads, reverse, cell, needs)
+    return place(torch.ops.lstmrep.lstm_backward(*grads, *i, *saved, reverse, cell, backend, needs), needs, i)
 
 
-def place(flat: list[Tensor], needs: list[bool], i: Inputs) -> Gradients:
-    """Gradients that were asked for, as lstm_backward returns them, to their places."""
-    given = iter(flat)
-    counts = (1, len(i.w_ih), len(i.w_hh), 1, 1, 1, 1)
-    return [[next(given) if need else None for _ in range(n)] for need, n in zip(needs, counts, strict=True)]
+def place(made: Sequence[Tensor], needs: list[bool], i: Inputs) -> Gradients:
+    """Gradients that were asked for, as lstm_backward returns them, to their places; views, no copies."""
+    given = iter(made)
+    placed: Gradients = [[None], [None] * len(i.w_ih), [None] * len(i.w_hh), [], [], [None], [None]]
+    if needs[X]:
+        placed[X] = [next(given)]
+    if needs[W_IH]:
+        placed[W_IH] = [next(given) for _ in i.w_ih]
+    if needs[W_HH]:
+        placed[W_HH] = list(next(given).unbind(0))
+    placed[BIAS], placed[PEEPHOLE] = [None] * len(i.bias), [None] * len(i.peephole)
+    if needs[BIAS] or needs[PEEPHOLE]:
+        units = len(i.w_hh) * i.w_hh[0].shape[1]
+        sizes = [4 * units // len(i.bias)] * len(i.bias) if i.bias else [4 * units]
+        sizes += [3 * units // len(i.peephole)] * len(i.peephole) if i.peephole else [3 * units]
+        parts = next(given).split_with_sizes(sizes)
+        for k, like, of in ((BIAS, i.bias, parts), (PEEPHOLE, i.peephole, parts[len(i.bias) or 1 :])):
+            if needs[k]:
+                placed[k] = [p if v.dim() == 1 else p.view(v.shape) for p, v in zip(of, like, strict=False)]
+    for k in (H0, C0):
+        if needs[k]:
+            placed[k] = [next(given)]
+    return placed
 
 
 def in_flat_order(placed: Gradients) -> tuple[Tensor | None, ...]:
     """Gradients in the order of ``Inputs.flat``; lengths have none."""
     x, w_ih, w_hh, bias, peephole, h0, c0 = placed
-    return (*x, *bias, *peephole, *h0, *c0, None, *w_ih, *w_hh)
+    return (*x, *h0, *c0, None, *w_ih, *w_hh, *bias, *peephole)
 
 
 def reference_outputs(i: Inputs, steps: int, reverse: list[bool], cell: str) -> tuple[Tensor, Tensor, Tensor]:
@@ -83,31 +100,28 @@ def _differentiable_gradients(
     reverse: list[bool],
     cell: str,
     needs: list[bool],
-) -> list[Tensor]:
+) -> Gradients:
     def fresh(t: Tensor | None) -> Tensor | None:
         # A view each, so that a tensor passed twice has two places to collect its gradient.
         return None if t is None else t.view_as(t)
 
-    i = Inputs.from_flat(tuple(fresh(t) for t in i.flat()), len(i.w_ih))
+    i = Inputs.from_flat([fresh(t) for t in i.flat()], i.counts)
     outputs = reference_outputs(i, steps, reverse, cell)
-    wanted: list[Tensor] = []
-    for value, need in zip(i[: len(needs)], needs, strict=True):
-        if need:
-            assert value is not None
-            wanted += value if isinstance(value, list) else [value]
+    places = [value if isinstance(value, list) else [value] for value in i[: len(needs)]]
+    wanted = [t for tensors, need in zip(places, needs, strict=True) if need for t in tensors if t is not None]
     pairs = [(o, g) for o, g in zip(outputs, grads, strict=True) if g is not None and o.requires_grad]
-    if not pairs:
-        return [torch.zeros_like(w) for w in wanted]
-    flat = torch.autograd.grad(
-        [o for o, _ in pairs], wanted, [g for _, g in pairs], create_graph=True, allow_unused=True
-    )
-    return [torch.zeros_like(w) if g is None else g for g, w in zip(flat, wanted, strict=True)]
+    flat: Sequence[Tensor | None] = [None] * len(wanted)
+    if pairs:
+        made, given = [o for o, _ in pairs], [g for _, g in pairs]
+        flat = torch.autograd.grad(made, wanted, given, create_graph=True, allow_unused=True)
+    found = iter([torch.zeros_like(w) if g is None else g for g, w in zip(flat, wanted, strict=True)])
+    return [[next(found) if need else None for _ in tensors] for tensors, need in zip(places, needs, strict=True)]
 
 
-def asked(needs_input_grad: tuple[bool, ...], n_ih: int) -> list[bool]:
+def asked(needs_input_grad: Sequence[bool], counts: Counts) -> list[bool]:
     """Which of the seven inputs want a gradient, from ``ctx.needs_input_grad`` of ``apply(static, *inputs.flat())``."""
-    x, bias, peephole, h0, c0, _, *weights = needs_input_grad[1:]
-    return [x, any(weights[:n_ih]), any(weights[n_ih:]), bias, peephole, h0, c0]
+    x, h0, c0, _, *lists = needs_input_grad[1:]
+    return [x, *(any(each) for each in split(lists, counts)), h0, c0]
 
 
 class LSTMFunction(torch.autograd.Function):
@@ -117,8 +131,8 @@ class LSTMFunction(torch.autograd.Function):
     def forward(  # type: ignore[override]
         ctx: Any, static: Static, *flat: Tensor | None
     ) -> tuple[Tensor, Tensor, Tensor]:
-        n_ih, steps, reverse, cell, backend, save = static
-        i = Inputs.from_flat(flat, n_ih)
+        counts, steps, reverse, cell, backend, save = static
+        i = Inputs.from_flat(flat, counts)
         h, h_n, c_n, gates, c = forward_below_autograd(i, steps, reverse, cell, backend, save)
         ctx.set_materialize_grads(False)
         ctx.static = static
@@ -127,10 +141,10 @@ class LSTMFunction(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:  # type: ignore[override]
-        n_ih, _, reverse, cell, backend, _ = ctx.static
+        counts, _, reverse, cell, backend, _ = ctx.static
         h, gates, c, *flat = ctx.saved_tensors  # read once: each reading runs saved-tensor hooks
-        i = Inputs.from_flat(flat, n_ih)
-        needs = asked(ctx.needs_input_grad, n_ih)
+        i = Inputs.from_flat(flat, counts)
+        needs = asked(ctx.needs_input_grad, counts)
         placed = gradients(i, (h, gates, c), (grads[0], grads[1], grads[2]), reverse, cell, backend, needs)
         return None, *in_flat_order(placed)
 
@@ -157,17 +171,17 @@ def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]
     ctx.set_materialize_grads(False)
     flat = i.flat()
     wants = (False, *(t is not None and t.requires_grad for t in flat))
-    ctx.static = (len(i.w_ih), list(reverse), cell, backend, asked(wants, len(i.w_ih)))
+    ctx.static = (i.counts, list(reverse), cell, backend, asked(wants, i.counts))
     ctx.save_for_backward(h, gates if save == "all" else None, c, *flat)
 
 
 def _registered_backward(ctx: Any, *grads: Tensor | None) -> tuple[Any, ...]:
-    n_ih, reverse, cell, backend, needs = ctx.static
+    counts, reverse, cell, backend, needs = ctx.static
     h, gates, c, *flat = ctx.saved_tensors
-    i = Inputs.from_flat(flat, n_ih)
+    i = Inputs.from_flat(flat, counts)
     placed = gradients(i, (h, gates, c), (grads[0], grads[1], grads[2]), reverse, cell, backend, needs)
     x, w_ih, w_hh, bias, peephole, h0, c0 = placed
-    return *x, w_ih, w_hh, *bias, *peephole, *h0, *c0, None, None, None, None, None, None
+    return *x, w_ih, w_hh, bias, peephole, *h0, *c0, None, None, None, None, None, None
 
 
 torch.library.register_autograd("lstmrep::lstm", _registered_backward, setup_context=_setup_context, lib=LIBRARY)

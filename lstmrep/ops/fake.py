@@ -39,9 +39,11 @@ def lstm_backward(*arguments: Any) -> list[Tensor]:
     if needs[W_IH]:
         out += [like.new_empty(w.shape) for w in i.w_ih]
     if needs[W_HH]:
-        out += [like.new_empty(w.shape) for w in i.w_hh]
-    shapes = {BIAS: (s.N, 4 * s.H), PEEPHOLE: (s.N, 3, s.H), H0: (s.N, s.B, s.H), C0: (s.N, s.B, s.H)}
-    for index, shape in shapes.items():
+        out.append(like.new_empty((s.N, 4 * s.H, s.H)))
+    if needs[BIAS] or needs[PEEPHOLE]:
+        out.append(like.new_empty(7 * s.N * s.H, dtype=(i.bias or i.peephole)[0].dtype))
+    for index, start in ((H0, i.h0), (C0, i.c0)):
         if needs[index]:
-            out.append(like.new_empty(shape, dtype=s.dtype if index == H0 else s.compute))
+            assert start is not None
+            out.append(start.new_empty(start.shape))
     return out

@@ -22,8 +22,8 @@ def lstm(
     w_ih: list[Tensor],
     w_hh: list[Tensor],
     *,
-    bias: Tensor | None = None,
-    peephole: Tensor | None = None,
+    bias: Tensor | list[Tensor] | None = None,
+    peephole: Tensor | list[Tensor] | None = None,
     h0: Tensor | None = None,
     c0: Tensor | None = None,
     lengths: Tensor | None = None,
@@ -46,10 +46,10 @@ def lstm(
             input share itself ``[N, T, B, 4H]``; or none (no input: nothing is materialised, ``steps`` says T).
         w_ih: N matrices ``[4H, I]`` (gates i, f, g, o), or empty.
         w_hh: N matrices ``[4H, H]``; float32, bfloat16, float16 or float64, the I/O dtype.
-        bias: ``[N, 4H]`` or none.
-        peephole: ``[N, 3, H]`` (i, f, o) or none.
-        h0: ``[N, B, H]`` in the I/O dtype, or none for zeros.
-        c0: ``[N, B, H]`` or none for zeros; float32 (float64 beside float64 weights).
+        bias: ``[N, 4H]``, or a list of N ``[4H]``; or none.
+        peephole: ``[N, 3, H]`` (i, f, o), or a list of 3N ``[H]``; or none.
+        h0: ``[N, B, H]`` in the I/O dtype, or ``[1, B, H]`` shared by all recurrences; or none for zeros.
+        c0: like h0 in float32 (float64 beside float64 weights).
         lengths: ``[N, B]`` integers, 0 to T, or none for T everywhere. Frames beyond a length come out zero, their
             gradients are ignored, and the last state is the one after the last step run.
         steps: T; default: x's.
@@ -59,7 +59,8 @@ def lstm(
         recompute: keep h and c for the backward pass but not the gates; they are formed again.
 
     Under autocast x, the weights and h0 are cast to the autocast dtype; bias, peepholes and c0 stay float32.
-    Bias, peephole and c0 in another floating dtype are converted.
+    Bias and peephole are taken as they lie when both are in the I/O dtype or both in float32 (float64), and converted
+    otherwise; c0 in another floating dtype is converted.
 
     Returns:
         h ``[N, T, B, H]``, h_n ``[N, B, H]`` in the I/O dtype, c_n ``[N, B, H]`` in float32 (float64).
@@ -78,7 +79,8 @@ def lstm(
         w_ih, w_hh = [w.to(low) for w in w_ih], [w.to(low) for w in w_hh]
     dtype = w_hh[0].dtype
     compute = COMPUTE_DTYPE.get(dtype, dtype)
-    bias, peephole, c0 = _cast(bias, compute), _cast(peephole, compute), _cast(c0, compute)
+    biases, peepholes = _vectors(bias, peephole, dtype, compute)
+    c0 = _cast(c0, compute)
     if lengths is not None and lengths.dtype != torch.int32:
         if lengths.is_floating_point() or lengths.is_complex() or lengths.dtype == torch.bool:
             raise TypeError(
@@ -97,7 +99,7 @@ def lstm(
             )
         steps = x.shape[-3]
 
-    i = Inputs(x, w_ih, w_hh, bias, peephole, h0, c0, lengths)
+    i = Inputs(x, w_ih, w_hh, biases, peepholes, h0, c0, lengths)
 
     if torch.compiler.is_compiling():
         save = _save(_any_requires_grad(i), recompute)
@@ -115,10 +117,10 @@ def lstm(
     if forward_ad._current_level >= 0:
         _refuse_tangents(i)
     if transforming:
-        out = LSTMTransform.apply((len(w_ih), steps, reverse, cell, backend, _save(True, recompute)), *i.flat())
+        out = LSTMTransform.apply((i.counts, steps, reverse, cell, backend, _save(True, recompute)), *i.flat())
         return out[0], out[1], out[2]
     if _any_requires_grad(i):
-        static = (len(w_ih), steps, reverse, cell, backend, _save(True, recompute))
+        static = (i.counts, steps, reverse, cell, backend, _save(True, recompute))
         made: tuple[Tensor, Tensor, Tensor] = autograd.LSTMFunction.apply(static, *i.flat())
         return made
     h, h_n, c_n, _, _ = forward_below_autograd(i, steps, reverse, cell, backend, "nothing")
@@ -127,6 +129,18 @@ def lstm(
 
 def _cast(t: Tensor | None, dtype: torch.dtype) -> Tensor | None:
     return t if t is None or t.dtype == dtype else t.to(dtype)
+
+
+def _vectors(
+    bias: Tensor | list[Tensor] | None, peephole: Tensor | list[Tensor] | None, dtype: torch.dtype, compute: torch.dtype
+) -> tuple[list[Tensor], list[Tensor]]:
+    """Biases and peepholes as lists of one dtype, the I/O or the compute one."""
+    biases = [bias] if isinstance(bias, Tensor) else bias or []
+    peepholes = [peephole] if isinstance(peephole, Tensor) else peephole or []
+    found = {v.dtype for v in (*biases, *peepholes)}
+    if len(found) > 1 or not found <= {dtype, compute}:
+        return [v.to(compute) for v in biases], [v.to(compute) for v in peepholes]
+    return biases, peepholes
 
 
 def _save(training: bool, recompute: bool) -> str:

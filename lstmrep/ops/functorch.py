@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from lstmrep.ops.autograd import asked, forward_mode_error, in_flat_order, place
-from lstmrep.ops.schema import SINGLE, Inputs
+from lstmrep.ops.schema import BIAS, C0, H0, PEEPHOLE, SINGLE, W_HH, W_IH, Counts, Inputs, X, split
 
 _SAVED = 6  # grad_h, grad_h_n, grad_c_n, h, gates, c
 
@@ -26,8 +26,8 @@ class LSTMTransform(torch.autograd.Function):
 
     @staticmethod
     def forward(static: Any, *flat: Any) -> tuple[Tensor, ...]:  # type: ignore[override]
-        n_ih, *rest = static
-        out: tuple[Tensor, ...] = torch.ops.lstmrep.lstm.default(*Inputs.from_flat(flat, n_ih), *rest)
+        counts, *rest = static
+        out: tuple[Tensor, ...] = torch.ops.lstmrep.lstm.default(*Inputs.from_flat(flat, counts), *rest)
         return out
 
     @staticmethod
@@ -41,12 +41,12 @@ class LSTMTransform(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor | None) -> tuple[Any, ...]:  # type: ignore[override]
-        n_ih, _, reverse, cell, backend, _ = ctx.static
-        needs = asked(ctx.needs_input_grad, n_ih)
-        static = (n_ih, reverse, cell, backend, needs)
+        counts, _, reverse, cell, backend, _ = ctx.static
+        needs = asked(ctx.needs_input_grad, counts)
+        static = (counts, reverse, cell, backend, needs)
         h, gates, c, *flat = ctx.saved_tensors
         made = LSTMTransformBackward.apply(static, *grads[:3], h, gates, c, *flat)
-        return None, *in_flat_order(place(list(made), needs, Inputs.from_flat(tuple(flat), n_ih)))
+        return None, *in_flat_order(place(made, needs, Inputs.from_flat(flat, counts)))
 
     @staticmethod
     def jvp(ctx: Any, *tangents: Any) -> Any:
@@ -54,10 +54,10 @@ class LSTMTransform(torch.autograd.Function):
 
     @staticmethod
     def vmap(info: Any, in_dims: tuple[int | None, ...], static: Any, *flat: Any) -> tuple[Any, Any]:
-        n_ih, steps, reverse, *rest = static
+        counts, steps, reverse, *rest = static
         size = info.batch_size
-        many = _fold_inputs(flat, in_dims[1:], size, n_ih)
-        out = LSTMTransform.apply((len(many.w_ih), steps, list(reverse) * size, *rest), *many.flat())
+        many = _fold_inputs(flat, in_dims[1:], size, counts)
+        out = LSTMTransform.apply((many.counts, steps, list(reverse) * size, *rest), *many.flat())
         return tuple(_unfold(t, size) for t in out), (0,) * len(out)
 
 
@@ -69,8 +69,8 @@ class LSTMTransformBackward(torch.autograd.Function):
 
     @staticmethod
     def forward(static: Any, *tensors: Any) -> tuple[Tensor, ...]:  # type: ignore[override]
-        n_ih, *rest = static
-        i = Inputs.from_flat(tensors[_SAVED:], n_ih)
+        counts, *rest = static
+        i = Inputs.from_flat(tensors[_SAVED:], counts)
         return tuple(torch.ops.lstmrep.lstm_backward.default(*tensors[:3], *i, *tensors[3:_SAVED], *rest))
 
     @staticmethod
@@ -86,24 +86,32 @@ class LSTMTransformBackward(torch.autograd.Function):
 
     @staticmethod
     def vmap(info: Any, in_dims: tuple[int | None, ...], static: Any, *tensors: Any) -> tuple[Any, Any]:
-        n_ih, reverse, cell, backend, needs = static
+        counts, reverse, cell, backend, needs = static
         size = info.batch_size
         dims = in_dims[1:]
         saved = [_fold(t, d, size) for t, d in zip(tensors[:_SAVED], dims[:_SAVED], strict=True)]
-        many = _fold_inputs(tensors[_SAVED:], dims[_SAVED:], size, n_ih)
-        folded = (len(many.w_ih), list(reverse) * size, cell, backend, needs)
-        made = LSTMTransformBackward.apply(folded, *saved, *many.flat())
-        x, w_ih, w_hh, *rest = place(list(made), needs, many)
+        many = _fold_inputs(tensors[_SAVED:], dims[_SAVED:], size, counts)
+        folded = (many.counts, list(reverse) * size, cell, backend, needs)
+        given = iter(LSTMTransformBackward.apply(folded, *saved, *many.flat()))
         out: list[Tensor] = []
-        if needs[0]:
-            d_x = _unfold(x[0], size)  # [V, N, T, B, I]
+        if needs[X]:
+            d_x = _unfold(next(given), size)  # [V, N, T, B, I]
             shared = tensors[_SAVED].dim() - (dims[_SAVED] is not None) == 3
             out.append(d_x.sum(1) if shared else d_x)
-        for group, need in ((w_ih, needs[1]), (w_hh, needs[2])):
-            if need:
-                n = len(group) // size
-                out += [torch.stack(group[k::n]) for k in range(n)]  # type: ignore[arg-type]
-        out += [_unfold(g[0], size) for g in rest if g[0] is not None]
+        if needs[W_IH]:
+            group, n = [next(given) for _ in many.w_ih], counts[0]
+            out += [torch.stack(group[k::n]) for k in range(n)]
+        if needs[W_HH]:
+            out.append(_unfold(next(given), size))
+        if needs[BIAS] or needs[PEEPHOLE]:
+            vectors = next(given)
+            at = vectors.shape[0] // 7 * 4  # the biases of all samples, then the peepholes
+            out.append(torch.cat([vectors[:at].view(size, -1), vectors[at:].view(size, -1)], 1))
+        for k, place_of in ((H0, 1), (C0, 2)):
+            if needs[k]:
+                d_start = _unfold(next(given), size)  # [V, N, B, H]
+                rows = tensors[_SAVED + place_of].movedim(dims[_SAVED + place_of] or 0, 0).shape[-3]
+                out.append(d_start if d_start.shape[1] == rows else d_start.sum(1, keepdim=True))
         return tuple(out), (0,) * len(out)
 
 
@@ -123,19 +131,22 @@ def _unfold(t: Any, size: int) -> Tensor:
     return made
 
 
-def _fold_inputs(flat: tuple[Any, ...], dims: tuple[int | None, ...], size: int, n_ih: int) -> Inputs:
-    """N recurrences to V*N. A sample's shared x ``[T, B, I]`` is seen by each of its recurrences."""
-    n = len(flat) - SINGLE - n_ih
-    x, *others = flat[:SINGLE]
+def _fold_inputs(flat: tuple[Any, ...], dims: tuple[int | None, ...], size: int, counts: Counts) -> Inputs:
+    """N recurrences to V*N. What a sample's recurrences share, x ``[T, B, I]`` or a start ``[1, B, H]``, all see."""
+    n = counts[1]
+    x, *starts, lengths = flat[:SINGLE]
     if x is not None:
         x = _front(x, dims[0], size)  # [V, T, B, I] or [V, N, T, B, I]
-        if n_ih and x.dim() == 4:
+        if counts[0] and x.dim() == 4:
             x = x.unsqueeze(1).expand(-1, n, -1, -1, -1)
         x = x.flatten(0, 1)
-    folded = [_fold(t, d, size) for t, d in zip(others, dims[1:SINGLE], strict=True)]
-    weights = [_repeat(flat[k], dims[k], size) for k in range(SINGLE, len(flat))]
-    in_sample_order = [w for group in (weights[:n_ih], weights[n_ih:]) for one in zip(*group, strict=True) for w in one]
-    return Inputs.from_flat((x, *folded, *in_sample_order), size * n_ih)
+    for k, start in enumerate(starts):
+        if start is not None:
+            starts[k] = _front(start, dims[1 + k], size).expand(-1, n, -1, -1).flatten(0, 1)
+    lists = split([_repeat(flat[k], dims[k], size) for k in range(SINGLE, len(flat))], counts)
+    w_ih, w_hh, bias, peephole = ([t for sample in zip(*group, strict=True) for t in sample] for group in lists)
+    h0, c0 = starts
+    return Inputs(x, w_ih, w_hh, bias, peephole, h0, c0, _fold(lengths, dims[SINGLE - 1], size))
 
 
 def _repeat(w: Tensor, dim: int | None, size: int) -> list[Tensor]:

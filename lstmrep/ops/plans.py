@@ -83,8 +83,24 @@ def _warn_once(text: str) -> None:
     warnings.warn(text, RuntimeWarning, stacklevel=2)
 
 
+def cuda_runs(device: str, index: int) -> bool:
+    """Whether CUDA kernels of this library run for tensors on a device."""
+    return _cuda_runs(device, index)
+
+
+# What torch.compiler.assume_constant_result does; calling that would import the compiler with the library.
+cuda_runs._dynamo_marked_constant = True  # type: ignore[attr-defined]
+
+
+@functools.lru_cache(maxsize=64)
+def _cuda_runs(device: str, index: int) -> bool:
+    seen, here = machine.planned(torch.device(device, index))
+    return seen == "cuda" and not here.native and not here.cuda
+
+
 def reset_plans() -> None:
     """Forget cached plans, which kernels are trusted, and warnings (for tests that change the machine)."""
+    _cuda_runs.cache_clear()
     _cached_plan.cache_clear()
     _warn_once.cache_clear()
     trust.reset()

@@ -60,8 +60,42 @@ def input_weight_gradient(d_gates: Tensor, x: Tensor, n: int) -> Tensor:
     return torch.mm(d_gates[n].view(-1, d_gates.shape[-1]).t(), _rows(x, n))
 
 
-def recurrent_weight_gradient(d_gates: Tensor, h: Tensor, r: Recurrence, n: int) -> Tensor:
-    """Gradient of W_hh of recurrence n, ``[4H, H]``: the sum over frames of d_gates times the h before."""
+def recurrent_weight_gradients(d_gates: Tensor, h: Tensor, r: Recurrence, *, together: bool) -> Tensor:
+    """Gradients of all W_hh, ``[N, 4H, H]``: the sum over frames of d_gates times the h before.
+
+    Args:
+        d_gates: ``[N, T, B, 4H]``. h: ``[N, T, B, H]``.
+        r: start states and flags.
+        together: all recurrences in one product and their first steps in another, where all run one way; without it
+            each recurrence has a product of its own, and one with a start state copies h first.
+    """
+    s = r.shape
+    backwards = any(r.reverse)
+    if not together or not s.T or (backwards and (not all(r.reverse) or r.lengths is not None)):
+        if s.N == 1:
+            return torch.mm(*_recurrent_factors(d_gates, h, r, 0)).unsqueeze(0)
+        out = memory.empty((s.N, 4 * s.H, s.H), s.dtype, s.device)
+        for n in range(s.N):
+            torch.mm(*_recurrent_factors(d_gates, h, r, n), out=out[n])
+        return out
+
+    def product(d: Tensor, before: Tensor, onto: Tensor | None) -> Tensor:
+        rows = d.flatten(1, 2).transpose(1, 2), before.flatten(1, 2)
+        return torch.bmm(*rows) if onto is None else onto.baddbmm_(*rows)
+
+    made = None
+    if r.start_h is not None:  # first the smaller part, so that rounding it costs least
+        first = s.T - 1 if backwards else 0
+        made = product(d_gates[:, first : first + 1], r.start_h.expand(s.N, -1, -1).unsqueeze(1), None)
+    if s.T == 1 and made is not None:
+        return made
+    if backwards:
+        return product(d_gates[:, :-1], h[:, 1:], made)
+    return product(d_gates[:, 1:], h[:, :-1], made)
+
+
+def _recurrent_factors(d_gates: Tensor, h: Tensor, r: Recurrence, n: int) -> tuple[Tensor, Tensor]:
+    """Two matrices whose product is the gradient of W_hh of recurrence n."""
     s = r.shape
     d = d_gates[n]
     if r.h0 is None and s.T and (r.lengths is None or not r.reverse[n]):
@@ -69,7 +103,7 @@ def recurrent_weight_gradient(d_gates: Tensor, h: Tensor, r: Recurrence, n: int)
         d, before = (d[:-1], h[n][1:]) if r.reverse[n] else (d[1:], h[n][:-1])
     else:
         before = previous(h[n], None if r.h0 is None else r.h0[n], r, n)
-    return torch.mm(d.reshape(-1, 4 * s.H).t(), before.reshape(-1, s.H))
+    return d.reshape(-1, 4 * s.H).t(), before.reshape(-1, s.H)
 
 
 def previous(states: Tensor, start: Tensor | None, r: Recurrence, n: int) -> Tensor:

@@ -22,8 +22,8 @@ def projected_lstm(
     w_hh: list[Tensor],
     w_hr: list[Tensor],
     *,
-    bias: Tensor | None,
-    peephole: Tensor | None,
+    bias: list[Tensor],
+    peephole: list[Tensor],
     h0: Tensor | None,
     c0: Tensor | None,
     lengths: Tensor | None,
@@ -39,7 +39,8 @@ def projected_lstm(
         w_ih: N of ``[4H, I]``. w_hh: N of ``[4H, P]``. w_hr: N of ``[P, H]``.
         h0: ``[N, B, P]`` or none. c0: ``[N, B, H]`` or none.
         lengths: ``[N, B]`` int32 of 1 or more, or none.
-        bias, peephole, reverse, cell, backend, recompute: as in ``lstmrep.ops.lstm``.
+        bias: N of ``[4H]``, or empty. peephole: 3N of ``[H]``, or empty.
+        reverse, cell, backend, recompute: as in ``lstmrep.ops.lstm``.
 
     Returns:
         h ``[N, T, B, P]``, h_n ``[N, B, P]``, c_n ``[N, B, H]`` (float32 or float64).
@@ -94,8 +95,8 @@ def _stepwise(
     gates_x: Tensor,
     w_hh: list[Tensor],
     w_hr: list[Tensor],
-    bias: Tensor | None,
-    peephole: Tensor | None,
+    bias: list[Tensor],
+    peephole: list[Tensor],
     h0: Tensor | None,
     c0: Tensor | None,
     lengths: Tensor | None,
@@ -107,8 +108,8 @@ def _stepwise(
             gates_x[n],
             w_hh[n],
             w_hr[n],
-            None if bias is None else bias[n],
-            None if peephole is None else peephole[n],
+            bias[n] if bias else None,
+            torch.stack(peephole[3 * n : 3 * n + 3]) if peephole else None,
             None if h0 is None else h0[n],
             None if c0 is None else c0[n],
             None if lengths is None else lengths[n].long(),

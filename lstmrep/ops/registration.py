@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from lstmrep.backends import TABLE, memory
-from lstmrep.backends.tensors import Backward, Forward, Recurrence, Shape
+from lstmrep.backends.tensors import Backward, Final, Forward, Recurrence, Shape
 from lstmrep.ops import autocast, fake, products, validate
 from lstmrep.ops.plans import chosen_plan
 from lstmrep.ops.schema import BIAS, C0, COUNT, H0, LIBRARY, PEEPHOLE, W_HH, W_IH, Inputs, X
@@ -28,7 +28,7 @@ def forward_pass(
     """h, h_n, c_n, and the gates and c where ``save`` asks for them."""
     s = validate.check(i, steps, reverse, cell)
     validate.check_lengths(i.lengths, steps)
-    made = chosen_plan(s, i.peephole is not None, cell, save != "nothing", save == "states", backend)
+    made = chosen_plan(s, bool(i.peephole), cell, save != "nothing", save == "states", backend)
     with autocast.off(s.device.type):
         gates_x = products.input_share(i.x, i.w_ih, s)
         frames = (s.N, s.T, s.B)
@@ -55,8 +55,8 @@ def _recurrence(s: Shape, i: Inputs, reverse: list[bool], cell: str) -> Recurren
         list(reverse),
         cell,
         [w.contiguous() for w in i.w_hh],
-        _dense(i.bias),
-        _dense(i.peephole),
+        [v.contiguous() for v in i.bias],
+        [v.contiguous() for v in i.peephole],
         _dense(i.h0),
         _dense(i.c0),
         _dense(i.lengths),
@@ -77,7 +77,7 @@ def backward_pass(
     """The gradients that ``needs`` asks for, given those of h, h_n and c_n; gates none: they are formed again."""
     s = validate.check(i, h.shape[1], reverse, cell)
     _check_gradients(s, grads, h, gates, c)
-    made = chosen_plan(s, i.peephole is not None, cell, True, gates is None, backend)
+    made = chosen_plan(s, bool(i.peephole), cell, True, gates is None, backend)
     h, c = h.contiguous(), c.contiguous()
     with autocast.off(s.device.type):
         r = _recurrence(s, i, reverse, cell)
@@ -88,7 +88,8 @@ def backward_pass(
         else:
             gates = gates.contiguous()  # saved: never written
             d_gates = memory.empty((s.N, s.T, s.B, 4 * s.H), s.dtype, s.device)
-        state = (s.N, s.B, s.H)
+        final = _final(i, s, needs)
+        d_bias, d_peephole = _plain_vectors(final.vectors, s)
         a = Backward(
             gates=gates,
             c=c,
@@ -96,12 +97,15 @@ def backward_pass(
             grad_h_n=_dense(grads[1]),
             grad_c_n=_dense(grads[2]),
             d_gates=d_gates,
-            d_h0=memory.empty(state, s.dtype, s.device) if needs[H0] else None,
-            d_c0=memory.empty(state, s.compute, s.device) if needs[C0] else None,
-            d_bias=memory.empty((s.N, 4 * s.H), s.compute, s.device) if needs[BIAS] else None,
-            d_peephole=memory.empty((s.N, 3, s.H), s.compute, s.device) if needs[PEEPHOLE] else None,
+            d_h0=_plain_start(final.d_h0, s),
+            d_c0=_plain_start(final.d_c0, s),
+            d_bias=d_bias,
+            d_peephole=d_peephole,
+            final=final,
         )
         TABLE[made.backend].backward(made, r, a)
+        if not a.finished:
+            final.finish(r, a)
         out: list[Tensor] = []
         if needs[X]:
             assert i.x is not None
@@ -110,9 +114,39 @@ def backward_pass(
             assert i.x is not None
             out += [products.input_weight_gradient(d_gates, i.x, n) for n in range(s.N)]
         if needs[W_HH]:
-            out += [products.recurrent_weight_gradient(d_gates, h, r, n) for n in range(s.N)]
-        out += [g for g in (a.d_bias, a.d_peephole, a.d_h0, a.d_c0) if g is not None]
+            out.append(products.recurrent_weight_gradients(d_gates, h, r, together=made.backend == "cuda"))
+        out += [g for g in (final.vectors, final.d_h0, final.d_c0) if g is not None]
     return out
+
+
+def _final(i: Inputs, s: Shape, needs: list[bool]) -> Final:
+    """Buffers of the small inputs' gradients."""
+
+    def like(start: Tensor | None, wanted: bool) -> Tensor | None:
+        if start is None or not wanted:
+            return None
+        return memory.empty(tuple(start.shape), start.dtype, s.device)
+
+    vectors = None
+    if needs[BIAS] or needs[PEEPHOLE]:
+        vectors = memory.empty((7 * s.N * s.H,), (i.bias or i.peephole)[0].dtype, s.device)
+    return Final(like(i.h0, needs[H0]), like(i.c0, needs[C0]), vectors)
+
+
+def _plain_start(final: Tensor | None, s: Shape) -> Tensor | None:
+    """Where the plain gradient of a start state goes: the final one's place where they are one."""
+    if final is None or final.shape[0] == s.N:
+        return final
+    return memory.empty((s.N, s.B, s.H), final.dtype, s.device)
+
+
+def _plain_vectors(final: Tensor | None, s: Shape) -> tuple[Tensor | None, Tensor | None]:
+    """The same of the biases ``[N, 4H]`` and the peepholes ``[N, 3, H]``."""
+    if final is None:
+        return None, None
+    whole = final if final.dtype == s.compute else memory.empty(tuple(final.shape), s.compute, s.device)
+    bias, peephole = whole.split_with_sizes((4 * s.N * s.H, 3 * s.N * s.H))
+    return bias.view(s.N, 4 * s.H), peephole.view(s.N, 3, s.H)
 
 
 def _check_gradients(

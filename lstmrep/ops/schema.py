@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
+
+Counts = tuple[int, int, int, int]  # tensors in w_ih, w_hh, bias and peephole
 
 
 class Inputs(NamedTuple):
@@ -14,31 +17,46 @@ class Inputs(NamedTuple):
     x: Tensor | None  # [T, B, I] (shared) or [N, T, B, I] S; with an empty w_ih the input share [N, T, B, 4H] S
     w_ih: list[Tensor]  # N of [4H, I] S, or empty
     w_hh: list[Tensor]  # N of [4H, H] S
-    bias: Tensor | None  # [N, 4H] C
-    peephole: Tensor | None  # [N, 3, H] C
-    h0: Tensor | None  # [N, B, H] S
-    c0: Tensor | None  # [N, B, H] C
+    bias: list[Tensor]  # S or C; one after the other [N, 4H]; empty: none
+    peephole: list[Tensor]  # in the biases' dtype; one after the other [N, 3, H]; empty: none
+    h0: Tensor | None  # [N, B, H], or [1, B, H] shared by all, S
+    c0: Tensor | None  # [N, B, H], or [1, B, H] shared by all, C
     lengths: Tensor | None  # [N, B] int32
 
     def flat(self) -> tuple[Tensor | None, ...]:
-        """One flat tuple, for autograd functions: the single tensors, then w_ih, then w_hh."""
-        return (self.x, self.bias, self.peephole, self.h0, self.c0, self.lengths, *self.w_ih, *self.w_hh)
+        """One flat tuple, for autograd functions: the single tensors, then the four lists."""
+        lists = (*self.w_ih, *self.w_hh, *self.bias, *self.peephole)
+        return (self.x, self.h0, self.c0, self.lengths, *lists)
+
+    @property
+    def counts(self) -> Counts:
+        """How many tensors each of the four lists has, for ``from_flat``."""
+        return len(self.w_ih), len(self.w_hh), len(self.bias), len(self.peephole)
 
     @classmethod
-    def from_flat(cls, flat: tuple[Any, ...], n_ih: int) -> Inputs:
-        """The inverse of ``flat`` with ``n_ih`` matrices in w_ih."""
-        x, bias, peephole, h0, c0, lengths = flat[:SINGLE]
-        w_ih, w_hh = list(flat[SINGLE : SINGLE + n_ih]), list(flat[SINGLE + n_ih :])
+    def from_flat(cls, flat: Sequence[Any], counts: Counts) -> Inputs:
+        """The inverse of ``flat``."""
+        x, h0, c0, lengths = flat[:SINGLE]
+        w_ih, w_hh, bias, peephole = split(flat[SINGLE:], counts)
         return cls(x, w_ih, w_hh, bias, peephole, h0, c0, lengths)
 
 
+def split(flat: Sequence[Any], counts: Counts) -> list[list[Any]]:
+    """The four lists whose tensors stand one after the other in ``flat``."""
+    lists, at = [], 0
+    for count in counts:
+        lists.append(list(flat[at : at + count]))
+        at += count
+    return lists
+
+
 COUNT = len(Inputs._fields)
-SINGLE = COUNT - 2  # places of ``flat`` before the weights
-# Places of the differentiable inputs in ``needs`` and in what lstm_backward returns (of w_ih and w_hh, N tensors each).
+SINGLE = COUNT - 4  # places of ``flat`` before the lists
+# Places of the differentiable inputs in ``needs``.
 X, W_IH, W_HH, BIAS, PEEPHOLE, H0, C0 = range(7)
 
 _INPUTS = (
-    "Tensor? x, Tensor[] w_ih, Tensor[] w_hh, Tensor? bias, Tensor? peephole, Tensor? h0, Tensor? c0, Tensor? lengths"
+    "Tensor? x, Tensor[] w_ih, Tensor[] w_hh, Tensor[] bias, Tensor[] peephole, Tensor? h0, Tensor? c0, Tensor? lengths"
 )
 # Kept alive for the life of the process: dropping it would unregister the ops.
 LIBRARY = torch.library.Library("lstmrep", "DEF")
@@ -47,6 +65,8 @@ LIBRARY.define(
     f"lstm({_INPUTS}, SymInt steps, bool[] reverse, str cell, str backend, str save)"
     " -> (Tensor h, Tensor h_n, Tensor c_n, Tensor gates, Tensor c)"
 )
+# Returns, each where ``needs`` asks for it: x; N of w_ih; w_hh [N, 4H, H]; bias and peephole in one [N*4H + N*3H],
+# where either is asked for; h0; c0.
 LIBRARY.define(
     f"lstm_backward(Tensor? grad_h, Tensor? grad_h_n, Tensor? grad_c_n, {_INPUTS},"
     " Tensor h, Tensor? gates, Tensor c, bool[] reverse, str cell, str backend, bool[] needs) -> Tensor[]"

@@ -6,6 +6,8 @@ what was expected and what to do.
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -90,17 +92,31 @@ def check(i: Inputs, steps: int, reverse: list[bool], cell: str) -> Shape:
                 "pass h0 or c0."
             )
         batch = start.shape[1]
-    if bias is not None:
-        _expect("bias", bias, (n, 4 * hidden), "[N, 4H]", compute, first)
-    if peephole is not None:
-        _expect("peephole", peephole, (n, 3, hidden), "[N, 3, H]", compute, first)
-    if h0 is not None:
-        _expect("h0", h0, (n, batch, hidden), "[N, B, H]", dtype, first)
-    if c0 is not None:
-        _expect("c0", c0, (n, batch, hidden), "[N, B, H]", compute, first)
+    if bias or peephole:
+        vector = compute if (bias or peephole)[0].dtype == compute else dtype
+        _check_vectors("bias", bias, (n, 4 * hidden), "[N, 4H]", vector, first)
+        _check_vectors("peephole", peephole, (n, 3, hidden), "[N, 3, H]", vector, first)
+    for name, start, kind in (("h0", h0, dtype), ("c0", c0, compute)):
+        if start is not None:
+            rows = 1 if start.dim() and start.shape[0] == 1 else n
+            _expect(name, start, (rows, batch, hidden), "[N, B, H] or [1, B, H] (shared)", kind, first)
     if lengths is not None:
         _expect("lengths", lengths, (n, batch), "[N, B]", torch.int32, first)
     return Shape(n, steps, batch, features, hidden, dtype, compute, first.device)
+
+
+def _check_vectors(
+    name: str, given: list[Tensor], whole: tuple[int, ...], legend: str, dtype: torch.dtype, like: Tensor
+) -> None:
+    """Tensors of one size that, one after the other, hold ``whole``."""
+    each = math.prod(whole) / max(1, len(given))
+    width, device = whole[-1], like.device
+    for one in given:
+        if one.numel() != each or one.shape[-1] != width:
+            expected = f"{legend} = {whole}" + (f" in {len(given)} parts of one size" if len(given) > 1 else "")
+            raise _shape_error(name, one, expected, f"reshape '{name}' or check the other arguments")
+        if one.dtype != dtype or one.device != device:
+            _expect_kind(name, one, dtype, like)
 
 
 def _check_input(

@@ -34,7 +34,7 @@ from torch import Tensor
 from torch.utils._python_dispatch import _disable_current_modes
 
 from lstmrep.backends import aborts
-from lstmrep.backends.tensors import Backward, Forward, Recurrence, Shape
+from lstmrep.backends.tensors import Backward, Final, Forward, Recurrence, Shape
 from lstmrep.plan import CudaPass, Problem
 from lstmrep.trust.verdicts import Verdict
 
@@ -116,10 +116,10 @@ def _recurrence(draw: _Draw, p: Problem) -> Recurrence:
         reverse=[n % 2 == 1 for n in range(s.N)],
         cell=p.cell,
         w_hh=[draw.raw(4 * s.H, s.H, scale=s.H**-0.5) for _ in range(s.N)],
-        bias=draw.raw(s.N, 4 * s.H, scale=0.5, dtype=wide),
-        peephole=draw.raw(s.N, 3, s.H, scale=0.5, dtype=wide) if p.peephole else None,
-        h0=draw(s.H, scale=0.5),
-        c0=draw(s.H, dtype=wide),
+        biases=[draw.raw(s.N, 4 * s.H, scale=0.5, dtype=wide)],
+        peepholes=[draw.raw(s.N, 3, s.H, scale=0.5, dtype=wide)] if p.peephole else [],
+        start_h=draw(s.H, scale=0.5),
+        start_c=draw(s.H, dtype=wide),
         lengths=None,
     )
 
@@ -150,14 +150,18 @@ def _backward(
     grads: tuple[Tensor, Tensor, Tensor],
 ) -> dict[str, Tensor]:
     s = r.shape
+    vectors = _unwritten(s, 7 * s.N * s.H, dtype=s.compute)
+    bias, peephole = vectors.split((4 * s.N * s.H, 3 * s.N * s.H))
     out = {
         "d_gates": _unwritten(s, s.N, s.T, s.B, 4 * s.H),
         "d_h0": _unwritten(s, s.N, s.B, s.H),
         "d_c0": _unwritten(s, s.N, s.B, s.H, dtype=s.compute),
-        "d_bias": _unwritten(s, s.N, 4 * s.H, dtype=s.compute),
+        "d_bias": bias.view(s.N, 4 * s.H),
     }
-    d_peephole = None if r.peephole is None else _unwritten(s, s.N, 3, s.H, dtype=s.compute)
-    passes.backward(how, r, Backward(saved["gates"], saved["c"], *grads, **out, d_peephole=d_peephole))
+    d_peephole = peephole.view(s.N, 3, s.H) if r.peepholes else None
+    # Start states of their own and vectors in the compute dtype: the final gradients are the plain ones.
+    final = Final(out["d_h0"], out["d_c0"], vectors)
+    passes.backward(how, r, Backward(saved["gates"], saved["c"], *grads, **out, d_peephole=d_peephole, final=final))
     return out if d_peephole is None else {**out, "d_peephole": d_peephole}
 
 

@@ -1,18 +1,20 @@
 // A program that runs one kernel on made-up data, for the builds under a sanitizer and for planted
 // bugs: driver KERNEL PASS DTYPE H B T N ROWS SEED
 //
-// KERNEL: pointwise | resident. PASS: forward | backward. DTYPE: float32 | tf32 | bfloat16 |
-// float16. ROWS: of a CTA, resident only. SEED: of the emulator's schedule; the data are the same
-// under every seed. Peepholes, lengths (whole, partial and zero) and reversed odd recurrences are
-// on, and outputs that may alias an input do. Each array is a heap block of exactly its size.
-// Prints "KERNEL PASS DTYPE CHECKSUM", the checksum over all bytes of all outputs. Exit code 3: the
-// launch failed, why is on stderr; 2: the arguments are wrong.
+// KERNEL: pointwise | resident | frame_loss, whose H is the width D of a frame. PASS: forward |
+// backward. DTYPE: float32 | tf32 | bfloat16 | float16. ROWS: of a CTA, resident only. SEED: of the
+// emulator's schedule; the data are the same under every seed. Peepholes, lengths (whole, partial
+// and zero) and reversed odd recurrences are on, and outputs that may alias an input do. Each array
+// is a heap block of exactly its size. Prints "KERNEL PASS DTYPE CHECKSUM", the checksum over all
+// bytes of all outputs. Exit code 3: the launch failed, why is on stderr; 2: the arguments are
+// wrong.
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include <algorithm>
 #include <cmath>
+#include <iterator>
 #include <memory>
 #include <stdexcept>
 #include <string>
@@ -21,6 +23,7 @@
 #include "card.h"
 #include "common/half_bits.h"
 #include "cuda/cta_resident/launch.h"
+#include "cuda/frame_loss/launch.h"
 #include "cuda/pointwise/launch.h"
 
 // Weak: a program of one planted bug is linked with only the kernel that it runs.
@@ -28,6 +31,8 @@ namespace lstmrep {
 namespace cuda {
 __attribute__((weak)) void resident_forward(int, void*, DType, bool, const ResidentForwardArgs&);
 __attribute__((weak)) void resident_backward(int, void*, DType, bool, const ResidentBackwardArgs&);
+__attribute__((weak)) void frame_loss_forward(int, void*, DType, const FrameLossForwardArgs&);
+__attribute__((weak)) void frame_loss_backward(int, void*, DType, const FrameLossBackwardArgs&);
 __attribute__((weak)) void pointwise_forward(int, void*, DType, CellKind,
                                              const PointwiseForwardArgs&);
 __attribute__((weak)) void pointwise_backward(int, void*, DType, CellKind,
@@ -40,7 +45,8 @@ namespace {
 using lstmrep::DType;
 
 struct Problem {
-  bool pointwise, forward, tf32;
+  std::string kernel;
+  bool forward, tf32;
   DType io;
   int h, b, t, n, rows;
 };
@@ -81,6 +87,12 @@ class Memory {
     return made;
   }
   float* output(size_t count) { return static_cast<float*>(output(DType::kFloat32, count)); }
+  // What a kernel leaves is nobody's business.
+  template <class E>
+  E* scratch(size_t count) {
+    void* made = take(DType::kFloat32, count);
+    return static_cast<E*>(memset(made, 0xFF, count * sizeof(E)));
+  }
   int32_t* lengths(size_t count, int t) {
     int32_t* made = static_cast<int32_t*>(take(DType::kFloat32, count));
     for (size_t j = 0; j < count; ++j) made[j] = t - static_cast<int>(2 * j % (t + 1));
@@ -124,13 +136,13 @@ class Memory {
 
 // The arrays that both kernels have, by the names of their arguments.
 struct Arrays {
-  Memory memory;
+  Memory& memory;
   size_t state, frames;  // elements of [N, B, H] and of [N, T, B, H]
   std::vector<const void*> w_hh;
-  float *bias, *peephole;
+  float *bias, *peephole;  // [N, 4H], [N, 3, H]
   int32_t* lengths;
 
-  explicit Arrays(const Problem& p) {
+  Arrays(const Problem& p, Memory& m) : memory(m) {
     const float scale = 1.0f / std::sqrt(static_cast<float>(p.h));
     state = size_t(p.n) * p.b * p.h;
     frames = state * p.t;
@@ -145,17 +157,23 @@ constexpr uint64_t kReverse = 0xAAAAAAAAAAAAAAAAu;
 
 void run_resident(const Problem& p, Arrays& a) {
   Memory& m = a.memory;
-  const lstmrep::ResidentShape shape = {p.n, p.t, p.b, p.h, p.rows, 0, kReverse};
+  // Recurrences share their start state; odd numbers of rows a CTA take float vectors.
+  const bool vector_io = p.rows % 2 == 0, shared = p.n > 1;
+  const lstmrep::ResidentShape shape = {p.n, p.t, p.b, p.h, p.rows, 0, vector_io, shared, kReverse};
+  const size_t start = shared ? a.state / p.n : a.state;
+  const DType vector = vector_io ? p.io : DType::kFloat32;
   void* const gates = m.input(p.io, 4 * a.frames, 1.0f);
   m.watch(p.io, gates, 4 * a.frames);
-  float* const c0 = m.input(a.state, 1.0f);
+  float* const c0 = m.input(start, 1.0f);
+  const void* peephole[3 * lstmrep::kResidentRecurrences] = {};
+  for (int j = 0; j < 3 * p.n; ++j) peephole[j] = m.input(vector, p.h, 1.0f);
   if (p.forward) {
     lstmrep::ResidentForwardArgs args = {};
     args.shape = shape;
     args.gates_x = args.gates = gates;
-    args.bias = a.bias;
-    args.peephole = a.peephole;
-    args.h0 = m.input(p.io, a.state, 1.0f);
+    for (int j = 0; j < p.n; ++j) args.bias[j] = m.input(vector, 4 * p.h, 1.0f);
+    std::copy(std::begin(peephole), std::end(peephole), args.peephole);
+    args.h0 = m.input(p.io, start, 1.0f);
     args.c0 = c0;
     args.lengths = a.lengths;
     args.h = m.output(p.io, a.frames);
@@ -167,7 +185,7 @@ void run_resident(const Problem& p, Arrays& a) {
   } else {
     lstmrep::ResidentBackwardArgs args = {};
     args.shape = shape;
-    args.peephole = a.peephole;
+    std::copy(std::begin(peephole), std::end(peephole), args.peephole);
     args.c0 = c0;
     args.lengths = a.lengths;
     args.gates = args.d_gates = gates;
@@ -175,10 +193,13 @@ void run_resident(const Problem& p, Arrays& a) {
     args.grad_h = m.input(p.io, a.frames, 1.0f);
     args.grad_h_n = m.input(p.io, a.state, 1.0f);
     args.grad_c_n = m.input(a.state, 1.0f);
-    args.d_h0 = m.output(p.io, a.state);
-    args.d_c0 = m.output(a.state);
+    args.d_h0 = m.output(p.io, start);
+    args.d_c0 = m.output(start);
     const size_t ctas = (p.b + p.rows - 1) / p.rows;
-    args.sums = m.output(p.n * ctas * lstmrep::kResidentSums * p.h);
+    args.vectors = m.output(vector, size_t(lstmrep::kResidentSums) * p.n * p.h);
+    args.sums = m.scratch<float>(p.n * ctas * lstmrep::resident_sums_pitch(p.h));
+    args.start_parts = m.scratch<float>(2 * a.state);
+    args.arrivals = m.scratch<uint32_t>(ctas + p.n);
     std::copy(a.w_hh.begin(), a.w_hh.end(), args.w_hh);
     lstmrep::cuda::resident_backward(0, nullptr, p.io, p.tf32, args);
   }
@@ -249,10 +270,62 @@ void run_pointwise(const Problem& p, Arrays& a) {
   }
 }
 
+// Of N heads, odd ones tell a frame less and read the clip backwards, batch-first; every third kind
+// of loss by T.
+void run_frame_loss(const Problem& p, Memory& m) {
+  const int d = p.h, clip = p.t + 1;
+  const lstmrep::FrameLossShape shape = {p.n,
+                                         p.t,
+                                         p.b,
+                                         d,
+                                         lstmrep::frame_loss_chunks(p.n, p.t, p.b, d),
+                                         p.t % lstmrep::kFrameKinds,
+                                         p.b % 2,
+                                         p.b % 2,
+                                         int64_t{clip} * d};
+  const DType vector = p.b % 2 ? p.io : DType::kFloat32;
+  const size_t width = vector == DType::kFloat32 ? 4 : 2;
+  const size_t all = size_t(p.n) * p.t * p.b * d, tiles = lstmrep::frame_loss_tiles(d);
+  lstmrep::FrameLossHead heads[lstmrep::kFrameLossHeads] = {};
+  const char* const frames = static_cast<char*>(m.input(vector, size_t(clip) * p.b * d, 1.0f));
+  for (int n = 0; n < p.n; ++n) {
+    const int count = n % 2 && p.t > 1 ? p.t - 1 : p.t;
+    heads[n] = {m.input(vector, d, 1.0f), frames + (n % 2 ? count : 1) * d * width,
+                n % 2 ? -int64_t{d} : int64_t{d}, count, 0.5f + n};
+  }
+  void* const z = m.input(p.io, all, 2.0f);
+  if (p.forward) {
+    lstmrep::FrameLossForwardArgs args = {};
+    args.shape = shape;
+    std::copy(std::begin(heads), std::end(heads), args.head);
+    m.watch(p.io, z, all);
+    args.z = z;
+    args.parts = m.scratch<float>(p.n * shape.chunks * tiles);
+    args.arrivals = m.scratch<uint32_t>(1);
+    args.losses = m.output(p.n);
+    args.total = m.output(1);
+    lstmrep::cuda::frame_loss_forward(0, nullptr, p.io, args);
+  } else {
+    lstmrep::FrameLossBackwardArgs args = {};
+    args.shape = shape;
+    std::copy(std::begin(heads), std::end(heads), args.head);
+    args.z = z;
+    args.grad_total = m.input(1, 1.0f);
+    args.grad_losses = m.input(p.n, 1.0f);
+    args.grad_z = m.input(p.io, all, 1.0f);
+    args.d_z = m.output(p.io, all);
+    args.parts = m.scratch<float>(size_t(p.n) * shape.chunks * d);
+    args.arrivals = m.scratch<uint32_t>(p.n * tiles);
+    args.d_bias = m.output(vector, size_t(p.n) * d);
+    lstmrep::cuda::frame_loss_backward(0, nullptr, p.io, args);
+  }
+}
+
 bool read(int count, char** arguments, Problem& p, unsigned& seed) {
   if (count != 10) return false;
-  const std::string kernel = arguments[1], pass = arguments[2], type = arguments[3];
-  p.pointwise = kernel == "pointwise";
+  const std::string pass = arguments[2], type = arguments[3];
+  p.kernel = arguments[1];
+  const bool resident = p.kernel == "resident", heads = p.kernel == "frame_loss";
   p.forward = pass == "forward";
   p.tf32 = type == "tf32";
   p.io = type == "bfloat16"  ? DType::kBFloat16
@@ -264,9 +337,9 @@ bool read(int count, char** arguments, Problem& p, unsigned& seed) {
     if (*sizes[j] < 1) return false;
   }
   seed = static_cast<unsigned>(strtoul(arguments[9], nullptr, 10));
-  return p.n <= lstmrep::kResidentRecurrences && (p.pointwise || kernel == "resident") &&
-         (p.forward || pass == "backward") &&
-         (p.io != DType::kFloat32 || p.tf32 || type == "float32") && !(p.pointwise && p.tf32);
+  return p.n <= (heads ? lstmrep::kFrameLossHeads : lstmrep::kResidentRecurrences) &&
+         (resident || heads || p.kernel == "pointwise") && (p.forward || pass == "backward") &&
+         (p.io != DType::kFloat32 || p.tf32 || type == "float32") && (resident || !p.tf32);
 }
 
 }  // namespace
@@ -277,14 +350,19 @@ int main(int count, char** arguments) {
     fputs("driver KERNEL PASS DTYPE H B T N ROWS SEED\n", stderr);
     return 2;
   }
-  Arrays arrays(p);
+  Memory memory;
   try {
-    p.pointwise ? run_pointwise(p, arrays) : run_resident(p, arrays);
+    if (p.kernel == "frame_loss") {
+      run_frame_loss(p, memory);
+    } else {
+      Arrays arrays(p, memory);
+      p.kernel == "pointwise" ? run_pointwise(p, arrays) : run_resident(p, arrays);
+    }
   } catch (const std::runtime_error& error) {
     fprintf(stderr, "%s\n", error.what());
     return 3;
   }
   printf("%s %s %s %016llx\n", arguments[1], arguments[2], arguments[3],
-         static_cast<unsigned long long>(arrays.memory.checksum()));
+         static_cast<unsigned long long>(memory.checksum()));
   return 0;
 }

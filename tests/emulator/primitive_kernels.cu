@@ -7,6 +7,7 @@
 #include "cuda/primitives/async_copy.h"
 #include "cuda/primitives/barrier.h"
 #include "cuda/primitives/coherent.h"
+#include "cuda/primitives/last_arrival.h"
 #include "cuda/primitives/ldmatrix.h"
 #include "cuda/primitives/mma.h"
 #include "cuda/primitives/shuffle.h"
@@ -254,6 +255,20 @@ KERNEL(votes) {
 KERNEL(swaps) {
   words(x, 1)[0] = compare_and_swap(words(x, 0), 7, 8);
   words(x, 1)[1] = compare_and_swap(words(x, 0), 7, 9);
+}
+
+// cells [blocks, threads]; counter; sum over all cells of each thread [threads], by the last block;
+// how many blocks came last.
+KERNEL(arrivals) {
+  const uint32_t thread = threadIdx.x, threads = blockDim.x;
+  words(x, 0)[blockIdx.x * threads + thread] = 1000 * blockIdx.x + thread;
+  if (!arrives_last(words(x, 1), gridDim.x)) return;
+  uint32_t sum = 0;
+  for (uint32_t block = 0; block < gridDim.x; ++block) {
+    sum += load_coherent(words(x, 0) + block * threads + threads - 1 - thread);
+  }
+  words(x, 2)[thread] = sum;
+  if (thread == 0) words(x, 3)[0] += 1;
 }
 
 #include "broken_kernels.h"

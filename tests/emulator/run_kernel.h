@@ -37,6 +37,7 @@ const std::map<std::string, void (*)(Buffers)> kernels = {
     NAMED(rounds),
     NAMED(votes),
     NAMED(swaps),
+    NAMED(arrivals),
     NAMED(broken_deadlock),
     NAMED(broken_early_end),
     NAMED(broken_livelock),

@@ -38,6 +38,17 @@ def test_compare_and_swap():
 
 
 @pytest.mark.parametrize("seed", SEEDS)
+@pytest.mark.parametrize("blocks", [1, 2, 7])
+def test_one_block_comes_last_and_reads_what_all_wrote(blocks, seed):
+    cells, counter = np.full((blocks, 64), 0xEEEEEEEE, np.uint32), np.zeros(1, np.uint32)
+    sums, last = np.zeros(64, np.uint32), np.zeros(1, np.uint32)
+    assert launch("arrivals", cells, counter, sums, last, blocks=blocks, threads=64, seed=seed) == ""
+    assert (counter[0], last[0]) == (blocks, 1)
+    wanted = sum(1000 * block + np.arange(63, -1, -1) for block in range(blocks))
+    np.testing.assert_array_equal(sums, wanted)
+
+
+@pytest.mark.parametrize("seed", SEEDS)
 def test_block_vote(seed):
     seen = np.zeros((2, 96), np.uint32)
     assert launch("votes", seen, numbers=(13,), blocks=2, threads=96, seed=seed) == ""

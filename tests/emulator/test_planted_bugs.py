@@ -43,7 +43,7 @@ class Bug:
     @property
     def source(self) -> str:
         kernel, direction = self.arguments.split()[:2]
-        return "cuda/pointwise/launch.cu" if kernel == "pointwise" else f"{RESIDENT}{direction}.cu"
+        return f"{RESIDENT}{direction}.cu" if kernel == "resident" else f"cuda/{kernel}/launch.cu"
 
 
 BUGS = [
@@ -162,6 +162,55 @@ BUGS = [
         "if (k >= h)",
         "resident forward bfloat16 40 3 4 2 2",
         slow=True,
+    ),
+    Bug(
+        "last_arrival_without_its_barrier",
+        "tsan",
+        "cuda/primitives/last_arrival.h",
+        "  __syncthreads();  // what the block's threads wrote comes before the release\n",
+        "",
+        "frame_loss backward float32 70 5 3 2 1",
+    ),
+    Bug(
+        "parts_are_read_by_who_comes_first",
+        "tsan",
+        "cuda/primitives/last_arrival.h",
+        "== members - 1",
+        "== members - members",
+        "resident backward float32 40 5 4 2 3",
+        slow=True,
+    ),
+    Bug(
+        "arrivals_are_not_cleared",
+        "plain",
+        "cuda/frame_loss/launch.cu",
+        "  if (args.arrivals) clear(args.arrivals, sizeof(uint32_t) * arrivals, stream);\n",
+        "  (void)arrivals;\n",
+        "frame_loss forward bfloat16 33 4 4 2 1",
+    ),
+    Bug(
+        "frames_in_the_other_order",
+        "plain",
+        "cuda/frame_loss/kernel.cuh",
+        "return t * head.frame_step +",
+        "return (head.count - 1 - int64_t{t}) * head.frame_step +",
+        "frame_loss forward float32 70 5 3 2 1",
+    ),
+    Bug(
+        "columns_beyond_the_frame",
+        "asan",
+        "cuda/frame_loss/kernel.cuh",
+        "  if (threadIdx.y == 0 && column < s.d) parts",
+        "  if (threadIdx.y == 0) parts",
+        "frame_loss backward float32 70 5 3 2 1",
+    ),
+    Bug(
+        "column_sums_share_their_memory_too_early",
+        "tsan",
+        "cuda/frame_loss/kernel.cuh",
+        "  __syncthreads();\n  float sum = 0.0f;\n",
+        "  float sum = 0.0f;\n",
+        "frame_loss forward float32 70 5 3 2 1",
     ),
     Bug(
         "step_before_is_the_step_after",

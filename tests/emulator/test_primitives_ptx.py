@@ -45,6 +45,12 @@ INSTRUCTIONS = {
     ],
     "swaps": ["atom.relaxed.gpu.global.cas.b32 {r}, [{r}], {r}, {r}"],
     "votes": ["bar.red.or.pred"],
+    "arrivals": [
+        "bar.sync 0",
+        "atom.acq_rel.gpu.global.add.u32 {r}, [{r}], {r}",
+        "bar.red.or.pred",
+        "ld.relaxed.gpu.global.u32",
+    ],
 }
 # Of kernels without a branch, so that the text has the order of execution.
 IN_ORDER = {

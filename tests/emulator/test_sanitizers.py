@@ -27,6 +27,15 @@ CASES = [
     "resident backward bfloat16 130 3 3 2 2",
     "resident backward tf32 72 3 3 2 2",
     "resident backward float32 68 5 3 2 3",
+    # One CTA for a recurrence, so that only sums over recurrences are left.
+    "resident backward bfloat16 20 2 3 3 2",
+    # The width is no multiple of a tile; the three kinds of losses by T, heads of unequal length, several chunks.
+    "frame_loss forward float32 70 5 3 2 1",
+    "frame_loss forward bfloat16 33 4 4 2 1",
+    "frame_loss forward float16 40 3 5 1 1",
+    "frame_loss backward float32 70 5 3 2 1",
+    "frame_loss backward bfloat16 33 4 4 2 1",
+    "frame_loss backward float16 40 3 5 1 1",
 ]
 
 pytestmark = pytest.mark.skipif(bool(emulated.reason()), reason=emulated.reason() or "the emulator can be built")

@@ -132,7 +132,7 @@ def test_loads_of_parameters_start_at_fields(manifest):
                 count = int(np.prod([int(c) for c in re.findall(r"\[(\d+)\]", field["type"])]))
                 step = field["size"] // count
                 starts[-1] |= {field["offset"] + k * step for k in range(count)}
-                arrays[-1] += [field] if count > 1 else []
+                arrays[-1] += [field] if count > 1 or "[1]." in field["name"] else []
         bases = parameter_addresses(text)
         for kind, address in re.findall(r"\bld\.param((?:::\w+)?(?:\.\w+)+)\s[^\[]*\[([^\]]+)\]", text):
             seen += 1
@@ -240,6 +240,34 @@ def test_launches_follow_the_rule(manifest, size):
         assert device.take_launches() == [(grid, block, evaluate(rules[0]["shared"], **names))]
 
 
+@pytest.mark.skipif(bool(emulated.reason()), reason=emulated.reason() or "-")
+@pytest.mark.parametrize("backward", [False, True])
+@pytest.mark.parametrize("size", [(1, 1, 1, 1), (2, 3, 5, 33), (2, 10, 100, 64), (8, 2, 1, 100), (1, 1, 2, 70000)])
+def test_frame_loss_launches_follow_the_rule(manifest, size, backward):
+    n, t, b, d = size
+    device = emulated.module()
+    vector, z, words = np.zeros(t * b * d, np.float32), np.zeros(n * t * b * d, np.float32), np.zeros(n * d, np.uint32)
+    parts = np.zeros(device.cuda_frame_loss_scratch(n, t, b, d, backward)[0], np.float32)
+    heads = [(vector.ctypes.data, vector.ctypes.data, b * d, t, 1.0)] * n
+    more = {"d_z": z, "d_bias": words} if backward else {"losses": parts, "total": parts}
+    more = {name: array.ctypes.data for name, array in {**more, "z": z, "parts": parts, "arrivals": words}.items()}
+    more |= dict.fromkeys(("grad_total", "grad_losses", "grad_z"), 0) if backward else {}
+    flags = {"vector_io": True, "frames_io": True, "row_stride": d}
+    entry = device.cuda_frame_loss_backward if backward else device.cuda_frame_loss_forward
+    device.take_launches()
+    entry(0, 0, 0, 0, heads, T=t, B=b, D=d, **flags, **more)
+    base = f"frame_loss_{'backward' if backward else 'forward'}_kernel<"
+    rules = [k["launch"] for k in manifest["kernels"] if k["name"].startswith(base)]
+    assert len(rules) == 3 and all(rule == rules[0] for rule in rules)
+    ((grid, block, shared),) = device.take_launches()
+    # As many blocks along the rows as fill the device, and no more than there are rows for; at least one.
+    assert 1 <= grid[1] <= min(64, max(1, -(-t * b // 8)))
+    shape = types.SimpleNamespace(d=d, chunks=grid[1])
+    names = {"N": n, "T": t, "B": b, "H": 1, "S": 4, "SMs": 132, "shape": shape}
+    assert (grid, block) == tuple(tuple(evaluate(f, **names) for f in rules[0][part]) for part in ("grid", "block"))
+    assert shared == evaluate(rules[0]["shared"], **names)
+
+
 OPERANDS = {"float": (0, False), "Tf32": (0, True), "BFloat16": (1, False), "Float16": (2, False)}
 
 
@@ -259,10 +287,11 @@ def test_resident_launches_follow_the_rule(manifest, operand, backward):
         for h, b, rows in [(h, b, rows) for h in heights for b, rows in ((1, 1), (7, 2), (9, 4))]:
             n, state = 2, np.zeros(2 * b * h, np.float32)
             w = np.zeros(4 * h * h, np.float32)
-            names = ("peephole", "c0", "lengths", "reverse", "gates", "c")
-            names += ("grad_h", "grad_h_n", "grad_c_n", "d_gates", "d_h0", "d_c0", "sums") if backward else ()
-            names += () if backward else ("gates_x", "bias", "h0", "h")
-            arguments = dict.fromkeys(names, 0) | ({} if backward else dict.fromkeys(("h_n", "c_n"), state.ctypes.data))
+            names = ("vector_io", "c0", "shared_start", "lengths", "reverse", "gates", "c")
+            names += ("grad_h", "grad_h_n", "grad_c_n", "d_gates", "d_h0", "d_c0", "vectors") if backward else ()
+            names += ("sums", "start_parts", "arrivals") if backward else ("gates_x", "h0", "h")
+            arguments = dict.fromkeys(names, 0) | {"peephole": []}
+            arguments |= {} if backward else {"bias": [], **dict.fromkeys(("h_n", "c_n"), state.ctypes.data)}
             entry = device.cuda_resident_backward if backward else device.cuda_resident_forward
             device.take_launches()
             entry(0, 0, dtype, 0, tf32, n, 0, b, h, rows, w_hh=[w.ctypes.data] * n, **arguments)

@@ -13,7 +13,7 @@ void launch_as(int device, void* stream, const ResidentBackwardArgs& args) {
   ResidentKernel<ResidentBackwardArgs> wide = nullptr;
   if constexpr (sizeof(O) == 2) wide = resident_backward_kernel<O, true>;
   launch_resident<O>(Counter::kResidentBackward, device, stream, true,
-                     resident_backward_kernel<O, false>, wide, args);
+                     resident_backward_kernel<O, false>, wide, args, args.arrivals);
 }
 
 }  // namespace

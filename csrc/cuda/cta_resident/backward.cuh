@@ -3,10 +3,12 @@
 // Step t, last first: the saved values are loaded while the product d_{t+1} W_hh runs; each lane
 // turns its elements' dh and dc into four gate gradients, which go to their frame and to the other
 // operand buffer; dc and the bias and peephole sums stay in registers. After the first step one
-// more product gives the gradient of h0. dW_hh is one library product over all frames afterwards.
+// more product gives the gradient of h0. Sums over CTAs are formed by the last one to come, in the
+// order of the CTAs (sums.cuh). dW_hh is one library product over all frames afterwards.
 #pragma once
 
 #include "cuda/cta_resident/cta.cuh"
+#include "cuda/cta_resident/sums.cuh"
 #include "cuda/primitives/gates.h"
 #include "cuda/primitives/math.h"
 
@@ -32,7 +34,7 @@ LSTMREP_DEVICE SavedStep load_saved(const ResidentBackwardArgs& a, const Residen
   if (step > 0) {
     v.c_prev = a.c[e.frame_row(s, step - 1) * s.h + e.unit];
   } else if (a.c0) {
-    v.c_prev = a.c0[e.state];
+    v.c_prev = a.c0[e.start(s)];
   }
   v.grad_h = a.grad_h ? to_float(static_cast<const Io*>(a.grad_h)[at]) : 0.0f;
   return v;
@@ -51,8 +53,9 @@ __global__ void __launch_bounds__(resident_most_warps(kWide) * kWarp)
   for (int j = 0; j < kResidentSlots; ++j) {
     element[j] = cta.element(s, a.lengths, j);
     const ResidentElement& e = element[j];
-    dc[j] = e.exists && a.grad_c_n ? a.grad_c_n[e.state] : 0.0f;
+    dc[j] = e.exists && a.grad_c_n ? a.grad_c_n[e.state(s)] : 0.0f;
   }
+  const PeepholeValues<float> p = resident_peephole<Io>(s, a.peephole, element[0].unit);
 
   for (int step = s.t - 1; step >= 0; --step) {
     SavedStep saved[kResidentSlots];
@@ -74,10 +77,9 @@ __global__ void __launch_bounds__(resident_most_warps(kWide) * kWarp)
       if (e.active(step)) {
         float d = dh[0][j];
         if (step == e.length - 1) {
-          d = a.grad_h_n ? to_float(static_cast<const Io*>(a.grad_h_n)[e.state]) : 0.0f;
+          d = a.grad_h_n ? to_float(static_cast<const Io*>(a.grad_h_n)[e.state(s)]) : 0.0f;
         }
         const SavedStep& v = saved[j];
-        const PeepholeValues<float> p = resident_peephole(a.peephole, s.h, e.unit);
         d += v.grad_h;
         out = s.relu
                   ? cell_backward<CellKind::kRelu, DeviceMath>(v.gates, v.c_prev, v.c, p, d, dc[j])
@@ -103,6 +105,7 @@ __global__ void __launch_bounds__(resident_most_warps(kWide) * kWarp)
     cta.swap();
   }
 
+  float dh0[kResidentSlots] = {};
   if (a.d_h0) {
     __syncthreads();  // the gate gradients of the first step are complete
     float dh[1][kResidentSlots];
@@ -114,24 +117,22 @@ __global__ void __launch_bounds__(resident_most_warps(kWide) * kWarp)
       float d = dh[0][j];
       // A row without a step hands its last state's gradient through (dc already holds it).
       if (e.length == 0) {
-        d = a.grad_h_n ? to_float(static_cast<const Io*>(a.grad_h_n)[e.state]) : 0.0f;
+        d = a.grad_h_n ? to_float(static_cast<const Io*>(a.grad_h_n)[e.state(s)]) : 0.0f;
       }
-      static_cast<Io*>(a.d_h0)[e.state] = from_float<Io>(d);
+      dh0[j] = d;
     }
   }
-  LSTMREP_UNROLL
-  for (int j = 0; j < kResidentSlots; ++j) {
-    if (element[j].exists && a.d_c0) a.d_c0[element[j].state] = dc[j];
-  }
-  if (!a.sums) return;
+  store_start_gradients<Io>(a, element, dh0, dc);
+  if (!a.vectors) return;
   // Over the rows of the CTA: lanes t and t ^ 1 of a quad share a unit.
   const int owner = cta.unit + cta.t / 2;
-  float* to = a.sums + (int64_t{blockIdx.y} * gridDim.x + blockIdx.x) * kResidentSums * s.h;
+  float* to = a.sums + resident_part(blockIdx.x) * resident_sums_pitch(s.h);
   LSTMREP_UNROLL
   for (int k = 0; k < kResidentSums; ++k) {
     const float sum = total[k] + from_lane_xor(total[k], 1);
-    if (cta.t % 2 == 0 && owner < s.h) to[int64_t{k} * s.h + owner] = sum;
+    if (cta.t % 2 == 0 && owner < s.h) to[k * s.h + owner] = sum;
   }
+  add_vector_sums<Io>(a);
 }
 
 }  // namespace lstmrep

@@ -105,16 +105,16 @@ LSTMREP_INLINE constexpr size_t resident_shared_bytes(int h, int rows, int width
 
 struct ResidentShape {
   int32_t n, t, b, h;
-  int32_t rows;      // rows of a CTA, at most kResidentMostRows
-  int32_t relu;      // 1: the relu cell
-  uint64_t reverse;  // bit n: recurrence n runs backwards
+  int32_t rows;          // rows of a CTA, at most kResidentMostRows
+  int32_t relu;          // 1: the relu cell
+  int32_t vector_io;     // 1: biases, peepholes and their gradients are S, not float
+  int32_t shared_start;  // 1: h0, c0 and their gradients are [1, B, H], for all recurrences
+  uint64_t reverse;      // bit n: recurrence n runs backwards
 };
 
 struct ResidentForwardArgs {
   ResidentShape shape;
   const void* gates_x;                     // [N, T, B, 4H] S, may be null: zeros
-  const float* bias;                       // [N, 4H], may be null
-  const float* peephole;                   // [N, 3, H], may be null
   const void* h0;                          // [N, B, H] S, may be null: zeros
   const float* c0;                         // [N, B, H], may be null: zeros
   const int32_t* lengths;                  // [N, B], may be null: all T
@@ -124,25 +124,33 @@ struct ResidentForwardArgs {
   void* gates;                             // [N, T, B, 4H] S, out, may be null, may be gates_x
   float* c;                                // [N, T, B, H], out, may be null
   const void* w_hh[kResidentRecurrences];  // N of [4H, H] S
+  const void* bias[kResidentRecurrences];  // N of [4H], null: zeros
+  const void* peephole[3 * kResidentRecurrences];  // 3N of [H], null: none
 };
 
 struct ResidentBackwardArgs {
   ResidentShape shape;
-  const float* peephole;                   // [N, 3, H], may be null
-  const float* c0;                         // [N, B, H], may be null: zeros
-  const int32_t* lengths;                  // [N, B], may be null: all T
-  const void* gates;                       // [N, T, B, 4H] S
-  const float* c;                          // [N, T, B, H]
-  const void* grad_h;                      // [N, T, B, H] S, may be null: zeros
-  const void* grad_h_n;                    // [N, B, H] S, may be null: zeros
-  const float* grad_c_n;                   // [N, B, H], may be null: zeros
-  void* d_gates;                           // [N, T, B, 4H] S, out, may be gates
-  void* d_h0;                              // [N, B, H] S, out, may be null
-  float* d_c0;                             // [N, B, H], out, may be null
-  float* sums;                             // [N, ceil_div(B, rows), 7, H], out, may be null
-  const void* w_hh[kResidentRecurrences];  // N of [4H, H] S
+  const float* c0;         // [N, B, H], may be null: zeros
+  const int32_t* lengths;  // [N, B], may be null: all T
+  const void* gates;       // [N, T, B, 4H] S
+  const float* c;          // [N, T, B, H]
+  const void* grad_h;      // [N, T, B, H] S, may be null: zeros
+  const void* grad_h_n;    // [N, B, H] S, may be null: zeros
+  const float* grad_c_n;   // [N, B, H], may be null: zeros
+  void* d_gates;           // [N, T, B, 4H] S, out, may be gates
+  void* d_h0;              // [N, B, H] S, out, may be null
+  float* d_c0;             // [N, B, H], out, may be null
+  void* vectors;       // [N*4H + N*3H], out, may be null: gradients of the biases, then peepholes
+  float* sums;         // [N, ceil_div(B, rows), resident_sums_pitch(H)], scratch, null as vectors
+  float* start_parts;  // [2, N, B, H], scratch of d_h0 and d_c0, null without shared_start
+  uint32_t* arrivals;  // [ceil_div(B, rows) + N], scratch, null where nothing is summed
+  const void* w_hh[kResidentRecurrences];          // N of [4H, H] S
+  const void* peephole[3 * kResidentRecurrences];  // 3N of [H], null: none
 };
 
 constexpr int kResidentSums = 7;  // d_i, d_f, d_g, d_o, c' d_i, c' d_f, c d_o
+
+// Of the sums of a CTA: whole words of 16 bytes.
+LSTMREP_INLINE constexpr int resident_sums_pitch(int h) { return (kResidentSums * h + 3) / 4 * 4; }
 
 }  // namespace lstmrep

@@ -65,10 +65,22 @@ struct ResidentCta {
   }
 };
 
-LSTMREP_DEVICE PeepholeValues<float> resident_peephole(const float* peephole, int64_t h, int unit) {
-  if (!peephole) return {false, 0.0f, 0.0f, 0.0f};
-  const float* first = peephole + int64_t{blockIdx.y} * 3 * h + unit;
-  return {true, first[0], first[h], first[2 * h]};
+// An element of a bias or peephole vector.
+template <class Io>
+LSTMREP_DEVICE float vector_at(const ResidentShape& s, const void* vector, int j) {
+  return s.vector_io ? to_float(static_cast<const Io*>(vector)[j])
+                     : static_cast<const float*>(vector)[j];
+}
+
+// The peepholes of a lane's unit, which all its elements share.
+template <class Io>
+LSTMREP_DEVICE PeepholeValues<float> resident_peephole(const ResidentShape& s,
+                                                       const void* const* peepholes, int unit) {
+  const void* const* own = peepholes + 3 * blockIdx.y;
+  if (!own[0]) return {false, 0.0f, 0.0f, 0.0f};
+  if (unit >= s.h) return {true, 0.0f, 0.0f, 0.0f};
+  return {true, vector_at<Io>(s, own[0], unit), vector_at<Io>(s, own[1], unit),
+          vector_at<Io>(s, own[2], unit)};
 }
 
 }  // namespace lstmrep

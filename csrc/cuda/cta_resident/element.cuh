@@ -14,9 +14,16 @@ namespace lstmrep {
 struct ResidentElement {
   bool exists;
   int unit, row;  // row: within the CTA
-  int64_t state;  // [N, B, H]
   int length;     // steps of its row
   bool reversed;
+
+  // Index in [N, B, H].
+  LSTMREP_DEVICE int64_t state(const ResidentShape& s) const { return in_state(s, blockIdx.y); }
+
+  // Index in h0, c0 and their gradients.
+  LSTMREP_DEVICE int64_t start(const ResidentShape& s) const {
+    return in_state(s, s.shared_start ? 0 : blockIdx.y);
+  }
 
   LSTMREP_DEVICE bool active(int step) const { return step < length; }
 
@@ -25,6 +32,11 @@ struct ResidentElement {
     const int frame = reversed && active(step) ? length - 1 - step : step;
     const int64_t n = blockIdx.y;
     return (n * s.t + frame) * s.b + int64_t{blockIdx.x} * s.rows + row;
+  }
+
+ private:
+  LSTMREP_DEVICE int64_t in_state(const ResidentShape& s, int64_t n) const {
+    return (n * s.b + int64_t{blockIdx.x} * s.rows + row) * s.h + unit;
   }
 };
 
@@ -37,7 +49,6 @@ LSTMREP_DEVICE ResidentElement resident_element(const ResidentShape& s, const in
   const int64_t b = int64_t{blockIdx.x} * s.rows + e.row;
   e.exists = slot < pattern / 2 && e.row < s.rows && b < s.b && e.unit < s.h;
   const int64_t state_row = int64_t{blockIdx.y} * s.b + b;
-  e.state = state_row * s.h + e.unit;
   e.length = s.t;
   if (e.exists && lengths) {
     const int given = lengths[state_row];

@@ -24,12 +24,15 @@ __global__ void __launch_bounds__(resident_most_warps(kWide) * kWarp)
   for (int j = 0; j < kResidentSlots; ++j) {
     element[j] = cta.element(s, a.lengths, j);
     const ResidentElement& e = element[j];
-    c[j] = e.exists && a.c0 ? a.c0[e.state] : 0.0f;
+    c[j] = e.exists && a.c0 ? a.c0[e.start(s)] : 0.0f;
     if (!e.exists) continue;
-    const Io h = a.h0 ? static_cast<const Io*>(a.h0)[e.state] : from_float<Io>(0.0f);
+    const Io h = a.h0 ? static_cast<const Io*>(a.h0)[e.start(s)] : from_float<Io>(0.0f);
     *cta.now.at(e.row, e.unit) = OperandOf<O>::round(to_float(h));
-    static_cast<Io*>(a.h_n)[e.state] = h;
+    static_cast<Io*>(a.h_n)[e.state(s)] = h;
   }
+  // Both slots are of one unit.
+  const int unit = element[0].unit;
+  const void* const bias = a.bias[blockIdx.y];
 
   for (int step = 0; step < s.t; ++step) {
     float x[kResidentSlots][kGates];
@@ -42,9 +45,7 @@ __global__ void __launch_bounds__(resident_most_warps(kWide) * kWarp)
       LSTMREP_UNROLL
       for (int m = 0; m < kGates; ++m) {
         if (a.gates_x) x[j][m] = to_float(static_cast<const Io*>(a.gates_x)[first + m * s.h]);
-        if (a.bias) {
-          x[j][m] += a.bias[(int64_t{blockIdx.y} * kGates + m) * s.h + element[j].unit];
-        }
+        if (bias) x[j][m] += vector_at<Io>(s, bias, m * s.h + unit);
       }
     }
     __syncthreads();  // h of the step before is complete
@@ -60,13 +61,13 @@ __global__ void __launch_bounds__(resident_most_warps(kWide) * kWarp)
       if (e.active(step)) {
         const GateValues<float> sum = {x[j][0] + z[0][j], x[j][1] + z[1][j], x[j][2] + z[2][j],
                                        x[j][3] + z[3][j]};
-        const PeepholeValues<float> p = resident_peephole(a.peephole, s.h, e.unit);
+        const PeepholeValues<float> p = resident_peephole<Io>(s, a.peephole, unit);
         out = s.relu ? cell_forward<CellKind::kRelu, DeviceMath>(sum, c[j], p)
                      : cell_forward<CellKind::kTanh, DeviceMath>(sum, c[j], p);
         c[j] = out.c;
         h = from_float<Io>(out.h);
         *cta.next.at(e.row, e.unit) = OperandOf<O>::round(to_float(h));
-        if (step == e.length - 1) static_cast<Io*>(a.h_n)[e.state] = h;
+        if (step == e.length - 1) static_cast<Io*>(a.h_n)[e.state(s)] = h;
       }
       static_cast<Io*>(a.h)[row * s.h + e.unit] = h;
       if (a.c) a.c[row * s.h + e.unit] = out.c;
@@ -76,7 +77,7 @@ __global__ void __launch_bounds__(resident_most_warps(kWide) * kWarp)
   }
   LSTMREP_UNROLL
   for (int j = 0; j < kResidentSlots; ++j) {
-    if (element[j].exists) a.c_n[element[j].state] = c[j];
+    if (element[j].exists) a.c_n[element[j].state(s)] = c[j];
   }
 }
 

@@ -11,10 +11,12 @@ namespace cuda {
 template <class Args>
 using ResidentKernel = void (*)(Args);
 
-// narrow, wide: instantiations for up to 8 and up to 12 warps; no wide one: null.
+// narrow, wide: instantiations for up to 8 and up to 12 warps; no wide one: null. arrivals: of the
+// arguments, cleared first.
 template <class O, class Args>
 void launch_resident(Counter counter, int device, void* stream, bool backward,
-                     ResidentKernel<Args> narrow, ResidentKernel<Args> wide, const Args& args) {
+                     ResidentKernel<Args> narrow, ResidentKernel<Args> wide, const Args& args,
+                     uint32_t* arrivals = nullptr) {
   constexpr bool kTensor = OperandOf<O>::kTensor;
   const ResidentShape& s = args.shape;
   const ResidentSizes sizes = resident_sizes(s.h, s.rows, sizeof(O), kTensor, backward);
@@ -28,6 +30,7 @@ void launch_resident(Counter counter, int device, void* stream, bool backward,
   if (s.b == 0) return;
   const DeviceGuard guard(device);
   const dim3 grid((s.b + s.rows - 1) / s.rows, s.n), block(sizes.warps * kWarp);
+  if (arrivals) clear(arrivals, sizeof(uint32_t) * (grid.x + grid.y), stream);
   launch(counter, sizes.warps > kResidentNarrowWarps ? wide : narrow, grid, block,
          resident_shared_bytes(s.h, s.rows, sizeof(O), kTensor, backward), stream, args);
 }

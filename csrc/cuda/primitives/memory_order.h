@@ -39,6 +39,23 @@ LSTMREP_DEVICE void red_release_add(uint32_t* to, uint32_t value) {
 #endif
 }
 
+// Adds and returns what stood there: a release and an acquire in one.
+LSTMREP_DEVICE uint32_t add_acq_rel(uint32_t* to, uint32_t value) {
+#if defined(__CUDACC__)
+  uint32_t before;
+  asm volatile("atom.acq_rel.gpu.global.add.u32 %0, [%1], %2;"
+               : "=r"(before)
+               : "l"(to), "r"(value)
+               : "memory");
+  return before;
+#else
+  ::emulator::release(to);
+  const uint32_t before = __atomic_fetch_add(to, value, __ATOMIC_RELAXED);
+  ::emulator::acquire(to);
+  return before;
+#endif
+}
+
 // Writes `value` where `expected` stands and returns what stood there. Orders nothing.
 LSTMREP_DEVICE uint32_t compare_and_swap(uint32_t* at, uint32_t expected, uint32_t value) {
 #if defined(__CUDACC__)
