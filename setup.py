@@ -47,6 +47,8 @@ CUDA_SOURCES = [
     "csrc/cuda/cta_resident/backward.cu",
     "csrc/cuda/cta_resident/forward.cu",
     "csrc/cuda/frame_loss/launch.cu",
+    "csrc/cuda/grid_resident/backward.cu",
+    "csrc/cuda/grid_resident/forward.cu",
     "csrc/cuda/pointwise/launch.cu",
     "csrc/cuda/abort.cu",
     "csrc/cuda/device.cu",

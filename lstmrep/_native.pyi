@@ -134,7 +134,80 @@ def cuda_resident_backward(
     start_parts: int,
     arrivals: int,
 ) -> None: ...
-def cuda_resident_sums_pitch(H: int) -> int: ...
+def cuda_grid_forward(
+    device: int,
+    stream: int,
+    dtype: int,
+    cell: int,
+    tf32: bool,
+    N: int,
+    T: int,
+    B: int,
+    H: int,
+    rows: int,
+    layout: tuple[int, ...],  # lstmrep.plan.GridLayout.choice
+    gates_x: int,
+    bias: list[int],
+    w_hh: list[int],
+    peephole: list[int],
+    vector_io: bool,
+    h0: int,
+    c0: int,
+    shared_start: bool,
+    lengths: int,
+    reverse: int,
+    h: int,
+    h_n: int,
+    c_n: int,
+    gates: int,
+    c: int,
+    exchange: int,  # zeros, as many bytes as GridLayout says; so are the next
+    counters: int,
+    streamed: int,
+    budget_ns: int,
+) -> None: ...
+def cuda_grid_backward(
+    device: int,
+    stream: int,
+    dtype: int,
+    cell: int,
+    tf32: bool,
+    N: int,
+    T: int,
+    B: int,
+    H: int,
+    rows: int,
+    layout: tuple[int, ...],
+    w_hh: list[int],
+    peephole: list[int],
+    vector_io: bool,
+    c0: int,
+    shared_start: bool,
+    lengths: int,
+    reverse: int,
+    gates: int,
+    c: int,
+    grad_h: int,
+    grad_h_n: int,
+    grad_c_n: int,
+    d_gates: int,
+    d_h0: int,
+    d_c0: int,
+    dc: int,
+    vectors: int,
+    sums: int,
+    start_parts: int,
+    arrivals: int,
+    exchange: int,
+    counters: int,
+    streamed: int,
+    parts: int,
+    budget_ns: int,
+) -> None: ...
+def cuda_grid_layout(
+    N: int, H: int, rows: int, width: int, tensor: bool, backward: bool, layout: tuple[int, ...]
+) -> dict[str, int]: ...
+def cuda_sums_pitch(H: int) -> int: ...
 def cuda_resident_shared_bytes(H: int, rows: int, width: int, tensor: bool, backward: bool) -> int: ...
 def cuda_frame_loss_scratch(N: int, T: int, B: int, D: int, backward: bool) -> tuple[int, int]: ...
 def cuda_frame_loss_forward(

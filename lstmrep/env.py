@@ -19,9 +19,21 @@ VARIABLES: dict[str, tuple[str, str, str, str]] = {
     "LSTMREP_BACKEND": ("run", "auto | cuda | cpu | reference", "auto", "backend used where a call says 'auto'"),
     "LSTMREP_CUDA_KERNEL": (
         "plan",
-        "auto | cta_resident | stepwise",
+        "auto | cta_resident | grid_resident | stepwise",
         "auto",
         "the one kernel that the cuda backend may run",
+    ),
+    "LSTMREP_RESERVE_SMS": (
+        "plan",
+        "a number",
+        "0",
+        "multiprocessors that kernels whose CTAs wait for each other leave free, for NCCL and other programs",
+    ),
+    "LSTMREP_SPIN_SECONDS": (
+        "run",
+        "a number",
+        "10",
+        "how long such a kernel waits for its other CTAs before it gives up; 0: for ever (under compute-sanitizer)",
     ),
     "LSTMREP_VERIFY": (
         "plan",
@@ -48,6 +60,34 @@ def backend() -> str:
 def cuda_kernel() -> str:
     """The CUDA kernel named by LSTMREP_CUDA_KERNEL, or ``"auto"``."""
     return os.environ.get("LSTMREP_CUDA_KERNEL", "auto")
+
+
+def reserved_sms() -> int:
+    """Multiprocessors that LSTMREP_RESERVE_SMS keeps free.
+
+    Raises:
+        ValueError: it is not a whole number of at least 0.
+    """
+    value = os.environ.get("LSTMREP_RESERVE_SMS", "0")
+    if not value.isdecimal():
+        raise ValueError(f"lstmrep: LSTMREP_RESERVE_SMS={value!r} is not a number; give a whole number of SMs.")
+    return int(value)
+
+
+def spin_nanoseconds() -> int:
+    """Longest wait of a CTA for the others, as LSTMREP_SPIN_SECONDS says, in nanoseconds; 0 for no bound.
+
+    Raises:
+        ValueError: it is not a number of at least 0.
+    """
+    value = os.environ.get("LSTMREP_SPIN_SECONDS", "10")
+    try:
+        seconds = float(value)
+    except ValueError:
+        seconds = -1.0
+    if not 0 <= seconds < 1e9:
+        raise ValueError(f"lstmrep: LSTMREP_SPIN_SECONDS={value!r} is not a number of seconds; give 0 or more.")
+    return round(seconds * 1e9)
 
 
 def verify() -> str:

@@ -8,6 +8,7 @@ import torch
 
 from lstmrep import env, native
 from lstmrep.plan import Card, Machine
+from lstmrep.planner.cards import card_for
 
 
 @functools.cache
@@ -50,7 +51,10 @@ def current(device: torch.device | str = "cpu") -> Machine:
 
 def _card(index: int) -> Card | None:
     found = [d for d in native.module().cuda_devices() if d["index"] == index]
-    return Card(found[0]["name"], found[0]["sm_count"], found[0]["shared_memory_optin"]) if found else None
+    if not found:
+        return None
+    d = found[0]
+    return card_for(d["name"], d["sm_count"] - env.reserved_sms(), d["shared_memory_optin"], d["l2_bytes"])
 
 
 def planned(device: torch.device) -> tuple[str, Machine]:

@@ -9,99 +9,36 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-GATES = 4
-BYTES = {"float64": 8, "float32": 4, "bfloat16": 2, "float16": 2}
+from lstmrep.planner.grid import grid_pass
+from lstmrep.planner.problem import BYTES, GATES, Card, CudaPass, GridLayout, Machine, Problem
+from lstmrep.planner.resident import resident_pass, resident_shared_bytes
+from lstmrep.planner.steptime import grid_time, stepwise_time
+
+__all__ = [
+    "BACKENDS",
+    "BYTES",
+    "CUDA_KERNELS",
+    "GATES",
+    "Card",
+    "CudaPass",
+    "GridLayout",
+    "Machine",
+    "Plan",
+    "PlanError",
+    "Problem",
+    "cpu_threads",
+    "plan",
+    "resident_shared_bytes",
+    "saved_bytes_per_step",
+]
+
 # Multiply-adds of a step that pay for one more thread at the barrier after it. Measured on 2 cores: two threads lose
 # below about 32k and gain a quarter at 64k.
 CPU_WORK_PER_THREAD = 1 << 15
+# Modelled times closer than this are a tie (the model is not measured); then one launch goes before 2T of them.
+MODEL_MARGIN = 1.5
 MAX_CUDA_ELEMENTS = 1 << 31
 MAX_CUDA_RECURRENCES = 64  # the reverse flags travel as the bits of one 64-bit kernel argument
-
-
-@dataclass(frozen=True)
-class Problem:
-    """One call of the op: a whole sequence of N independent recurrences.
-
-    Args:
-        hidden_size: H, units of the cell.
-        steps: T, time steps.
-        batch: B, sequences.
-        input_size: I, features of the input; 0 when there is no input (an unconditional decoder).
-        recurrences: N, recurrences side by side (two directions, two decoders).
-        dtype: I/O dtype, ``"float32"`` | ``"bfloat16"`` | ``"float16"`` | ``"float64"``.
-        device: ``"cpu"`` | ``"cuda"`` | another torch device type.
-        peephole: the cell has peephole connections.
-        cell: ``"tanh"`` | ``"relu"``.
-        training: a backward pass will follow, so its inputs are kept.
-        recompute: keep only h and c, and form the gates again in the backward pass.
-        proj_size: P, size of the projected output; 0 without projection.
-        backend: ``"auto"`` or the one backend that may run.
-    """
-
-    hidden_size: int
-    steps: int = 1
-    batch: int = 1
-    input_size: int = 0
-    recurrences: int = 1
-    dtype: str = "float32"
-    device: str = "cpu"
-    peephole: bool = False
-    cell: str = "tanh"
-    training: bool = False
-    recompute: bool = False
-    proj_size: int = 0
-    backend: str = "auto"
-
-
-@dataclass(frozen=True)
-class Card:
-    """A CUDA card, as far as plans depend on it.
-
-    Args:
-        name: for printing.
-        sms: streaming multiprocessors.
-        shared_bytes: dynamic shared memory that one CTA may have.
-    """
-
-    name: str
-    sms: int
-    shared_bytes: int
-
-
-@dataclass(frozen=True)
-class Machine:
-    """What can run here. An empty reason means usable.
-
-    Args:
-        native: why the compiled module is missing, or ``""``.
-        cuda: why the CUDA kernels cannot run, or ``""``.
-        isa: instruction set of the CPU kernels.
-        threads: CPU threads.
-        gpu: name and capability of the current CUDA device, for printing.
-        card: what the CUDA kernels' sizes depend on, or none where it is not known (then only stepwise runs).
-        tf32: torch allows TF32 in float32 products on CUDA.
-        cuda_kernel: ``"auto"``, or the one CUDA kernel that may run: ``"stepwise"``, ``"cta_resident"``.
-    """
-
-    native: str = ""
-    cuda: str = ""
-    isa: str = "baseline"
-    threads: int = 1
-    gpu: str = ""
-    card: Card | None = None
-    tf32: bool = False
-    cuda_kernel: str = "auto"
-
-
-@dataclass(frozen=True)
-class CudaPass:
-    """How a forward or backward pass runs on CUDA: the kernel, and for ``cta_resident`` its rows a CTA and CTAs."""
-
-    kernel: str
-    rows: int = 0
-    ctas: int = 0
-    shared_bytes: int = 0
-    tf32: bool = False
 
 
 @dataclass(frozen=True)
@@ -193,53 +130,38 @@ def cpu_threads(problem: Problem, machine: Machine) -> int:
     return min(machine.threads, 1 + work // CPU_WORK_PER_THREAD)
 
 
-RESIDENT_UNITS = 16  # hidden units of a warp
-RESIDENT_NARROW, RESIDENT_WIDE = 8, 12  # most warps of the two widths of cta_resident
-RESIDENT_ROWS = 4  # most rows of a CTA
+_CANDIDATE_PASSES: dict[str, Callable[[Problem, Machine, bool], CudaPass | str]] = {
+    "cta_resident": resident_pass,
+    "grid_resident": grid_pass,
+}
 
 
-def resident_shared_bytes(h: int, rows: int, width: int, tensor: bool, backward: bool) -> int:
-    """Dynamic shared memory of a CTA of cta_resident; the same formula as csrc/cuda/cta_resident/config.h.
-
-    Args:
-        h: H. rows: of a CTA. width: bytes of an operand of the products.
-        tensor: tensor cores, or multiply-adds in true float32.
-        backward: the pass.
-    """
-    warps, blocks = -(-h // RESIDENT_UNITS), -(-h * width // 64)  # a block is 64 bytes of K
-    of_operand = blocks * (GATES if backward else 1)
-    operand = 64 * (of_operand | 1) * (2 if rows <= 2 else 4) if tensor else 256 * of_operand
-    wide = warps > RESIDENT_NARROW
-    held = (1 if backward else 2) if wide else (4 if tensor else 3)
-    return max(0, blocks - held) * GATES * 2 * 512 * warps + 2 * operand
-
-
-def _resident(p: Problem, m: Machine, backward: bool) -> CudaPass | str:
-    """The CTA-resident pass, or why it cannot run. Rows: as few as give every SM at most one CTA."""
-    if m.card is None:
-        return "the card's shared memory is not known"
-    tf32 = p.dtype == "float32" and m.tf32
-    tensor = p.dtype != "float32" or tf32
-    warps = -(-p.hidden_size // RESIDENT_UNITS)
-    most_warps = RESIDENT_WIDE if BYTES[p.dtype] == 2 else RESIDENT_NARROW
-    if warps > most_warps:
-        return f"H = {p.hidden_size} exceeds {most_warps * RESIDENT_UNITS}, the most that one CTA holds in {p.dtype}"
-    rows = next((r for r in range(1, RESIDENT_ROWS) if -(-p.batch // r) * p.recurrences <= m.card.sms), RESIDENT_ROWS)
-    shared = resident_shared_bytes(p.hidden_size, rows, BYTES[p.dtype], tensor, backward)
-    if shared > m.card.shared_bytes:
-        return (
-            f"W_hh of H = {p.hidden_size} needs {shared:,} bytes of shared memory beside the registers, "
-            f"a CTA has {m.card.shared_bytes:,}"
-        )
-    return CudaPass("cta_resident", rows, -(-p.batch // rows) * p.recurrences, shared, tf32)
+def _cuda_pass(p: Problem, m: Machine, backward: bool) -> tuple[CudaPass, list[tuple[str, str]]]:
+    """The kernel of one pass, and why those before it in order of preference were not taken."""
+    refusals = []
+    for name, make in _CANDIDATE_PASSES.items():
+        if m.cuda_kernel not in ("auto", name):
+            refusals.append((name, f"LSTMREP_CUDA_KERNEL={m.cuda_kernel}"))
+            continue
+        made = make(p, m, backward)
+        if isinstance(made, CudaPass) and m.cuda_kernel == "auto":
+            made = _worth_it(p, m, backward, made)
+        if isinstance(made, CudaPass):
+            return made, refusals
+        refusals.append((name, made))
+    return CudaPass("stepwise"), refusals
 
 
-def _cuda_pass(p: Problem, m: Machine, backward: bool) -> tuple[CudaPass, str]:
-    """The kernel of one pass, and why cta_resident was not taken."""
-    if m.cuda_kernel == "stepwise":
-        return CudaPass("stepwise"), "LSTMREP_CUDA_KERNEL=stepwise"
-    made = _resident(p, m, backward)
-    return (CudaPass("stepwise"), made) if isinstance(made, str) else (made, "")
+def _worth_it(p: Problem, m: Machine, backward: bool, made: CudaPass) -> CudaPass | str:
+    """A grid-resident pass is taken unless the model is sure that stepwise is faster."""
+    if made.grid is None or m.card is None:
+        return made
+    tensor = p.dtype != "float32" or made.tf32
+    grid = grid_time(p, m.card, made.grid, backward, tensor).total(max(1, p.steps))
+    stepwise = stepwise_time(p, m.card, tensor).total(max(1, p.steps))
+    if grid <= MODEL_MARGIN * stepwise:
+        return made
+    return f"modelled at {grid * 1e6:,.0f} us for all steps, stepwise at {stepwise * 1e6:,.0f} us"
 
 
 def _refuse_cuda(p: Problem, m: Machine) -> str:
@@ -257,11 +179,11 @@ def _refuse_cuda(p: Problem, m: Machine) -> str:
         return f"N*B*H = {p.recurrences * p.batch * p.hidden_size} does not fit the kernel's 32-bit index"
     if m.cuda_kernel not in CUDA_KERNELS:
         return f"LSTMREP_CUDA_KERNEL={m.cuda_kernel!r} is not known; choose one of {', '.join(CUDA_KERNELS)}"
-    if m.cuda_kernel == "cta_resident":
+    if m.cuda_kernel in _CANDIDATE_PASSES:
         for backward in (False, True)[: 1 + p.training]:
-            made = _resident(p, m, backward)
+            made = _CANDIDATE_PASSES[m.cuda_kernel](p, m, backward)
             if isinstance(made, str):
-                return f"LSTMREP_CUDA_KERNEL=cta_resident, but {made}"
+                return f"LSTMREP_CUDA_KERNEL={m.cuda_kernel}, but {made}"
     return ""
 
 
@@ -276,7 +198,7 @@ def _design_cuda(p: Problem, m: Machine) -> tuple[str, tuple[int, int], tuple[in
     text = _describe_pass(forward)
     if p.training and backward != forward:
         text = f"forward {text}; backward {_describe_pass(backward)}"
-    resident = [how.kernel == "cta_resident" for how in (forward, backward)]
+    resident = [how.kernel != "stepwise" for how in (forward, backward)]
     kernels = tuple(1 if one else p.steps for one in resident)
     gemms = tuple(0 if one else p.steps for one in resident)
     return f"on {m.gpu or 'CUDA'}: {text}", (kernels[0], kernels[1]), (gemms[0], gemms[1])
@@ -285,6 +207,9 @@ def _design_cuda(p: Problem, m: Machine) -> tuple[str, tuple[int, int], tuple[in
 def _describe_pass(how: CudaPass) -> str:
     if how.kernel == "stepwise":
         return "stepwise, one library product and one fused pointwise kernel a step"
+    if how.grid is not None:
+        g = how.grid
+        return f"grid_resident, the whole sequence in one launch of {g.ctas} CTAs that hold W_hh together"
     return (
         f"cta_resident, the whole sequence in one launch of {how.ctas} CTAs of {how.rows} rows, W_hh in registers and "
         f"{how.shared_bytes:,} bytes of shared memory"
@@ -311,7 +236,31 @@ _CANDIDATES: dict[str, tuple[_Refuse, _Design]] = {
     "reference": (lambda p, m: "", _design_reference),
 }
 BACKENDS = ("auto", *_CANDIDATES)
-CUDA_KERNELS = ("auto", "cta_resident", "stepwise")
+CUDA_KERNELS = ("auto", *_CANDIDATE_PASSES, "stepwise")
+
+
+def _grid_notes(p: Problem, m: Machine, cuda: tuple[CudaPass, ...], backward: bool) -> list[str]:
+    """Where W_hh of a grid-resident pass lies, its layout, and the model's terms."""
+    g = cuda[backward].grid
+    if g is None or m.card is None:
+        return []
+    level = 8 * g.tiles * 1024
+    registers = min(g.levels, g.held_levels) * level
+    tensor = p.dtype != "float32" or cuda[backward].tf32
+    name = "backward" if backward else "forward"
+    phases = -(-p.recurrences // g.concurrent)
+    streamed = f", {g.streamed_levels * level:,} streamed from L2 for each of {g.chunks} chunks a step"
+    lines = [
+        f"{name}: {g.members} CTAs a team x {g.replicas} teams x {g.concurrent} recurrences"
+        + (f" in {phases} phases" if phases > 1 else "")
+        + f"; {g.rows} rows a team in {g.chunks} chunks of {8 * g.row_tiles}, one barrier a step for each chunk"
+        + (", and one of 4 CTAs" if backward else ""),
+        f"{name}: W_hh of a CTA: {registers:,} bytes in registers, {g.shared_levels * level:,} in shared memory"
+        + (streamed if g.streamed_levels else ", none streamed")
+        + f"; {g.shared_bytes:,} bytes of shared memory in all",
+        f"{name}: model, not measured: {grid_time(p, m.card, g, backward, tensor).describe()}",
+    ]
+    return lines
 
 
 def _finish(p: Problem, m: Machine, name: str, refusals: list[tuple[str, str]]) -> Plan:
@@ -337,8 +286,9 @@ def _finish(p: Problem, m: Machine, name: str, refusals: list[tuple[str, str]]) 
     if name == "cuda":
         passes = [_cuda_pass(p, m, backward) for backward in (False, True)]
         cuda = tuple(how for how, _ in passes)
-        refusals = [*refusals, *dict.fromkeys(("cta_resident", why) for _, why in passes[: 1 + p.training] if why)]
-        if p.dtype == "float32" and cuda[0].kernel == "cta_resident":
+        refusals = [*refusals, *dict.fromkeys(refusal for _, why in passes[: 1 + p.training] for refusal in why)]
+        notes += [note for backward in (False, True)[: 1 + p.training] for note in _grid_notes(p, m, cuda, backward)]
+        if p.dtype == "float32" and cuda[0].kernel != "stepwise":
             notes.append(
                 "products in TF32, which torch allows here" if cuda[0].tf32 else "products in true float32, no TF32"
             )

@@ -1,7 +1,8 @@
 """Settings of the whole suite: fresh buffers start as NaN, torch uses two threads, every test starts from a seed.
 
 CUDA kernels are not checked against stepwise unless a test asks for it, so that tests count the launches of their own
-calls, and verdicts never go to the user's cache.
+calls, and verdicts never go to the user's cache.  LSTMREP_TEST_DEVICE=cuda runs tests/test_cuda_kernels.py and the
+contract of the cuda backend on the real card (tests/emulated_device.py).
 """
 
 import atexit
@@ -16,6 +17,14 @@ os.environ["LSTMREP_POISON"] = "1"
 os.environ["LSTMREP_VERIFY"] = "never"
 os.environ["LSTMREP_CACHE_DIR"] = tempfile.mkdtemp(prefix="lstmrep-tests-")
 atexit.register(shutil.rmtree, os.environ["LSTMREP_CACHE_DIR"], ignore_errors=True)
+
+
+def pytest_configure(config):
+    asked = os.environ.get("LSTMREP_TEST_DEVICE", "emulated")
+    if asked not in ("emulated", "cuda"):
+        raise pytest.UsageError(f"LSTMREP_TEST_DEVICE={asked!r} is not known; choose one of emulated, cuda.")
+    if asked == "cuda" and not torch.cuda.is_available():
+        raise pytest.UsageError("LSTMREP_TEST_DEVICE=cuda, but there is no CUDA device that torch can use.")
 
 
 @pytest.fixture(autouse=True)

@@ -3,11 +3,14 @@
 import emulated
 import pytest
 import torch
-from emulated_device import Card, emulated_device
+from emulated_device import NEEDS_EMULATOR, ON_CARD, Card, emulated_device
 
 import lstmrep
 
-pytestmark = pytest.mark.skipif(bool(emulated.reason()), reason=emulated.reason())
+pytestmark = [
+    pytest.mark.skipif(bool(emulated.reason()), reason=emulated.reason()),
+    pytest.mark.skipif(ON_CARD, reason=NEEDS_EMULATOR),
+]
 
 SMALL = Card("2 SMs", 9, 0, 2, 227 << 10)
 

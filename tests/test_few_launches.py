@@ -109,11 +109,12 @@ def described(name, counts):
 @pytest.mark.skipif(bool(emulated.reason()), reason=emulated.reason() or "the emulator can be built")
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32], ids=str)
 @pytest.mark.parametrize("batch_first", [True, False])
-def test_a_training_step_within_the_bounds(batch_first, dtype):
+@pytest.mark.parametrize("kernel", ["cta_resident", "grid_resident"])
+def test_a_training_step_within_the_bounds(kernel, batch_first, dtype):
     frames = torch.rand(B, SEEN + TOLD, 8, 8).to(dtype)
     model = lstmrep.CompositeModel(D, H, reconstruct=TOLD, predict=TOLD, batch_first=batch_first).to(dtype)
     given = frames if batch_first else frames.transpose(0, 1).contiguous()
-    with emulated_device(CARD):
+    with emulated_device(CARD, kernel=kernel):
         ours = count(lambda: model(given).loss)
     assert all(p.grad is not None and p.grad.isfinite().all() for p in model.parameters())
     flat = frames.flatten(2)
@@ -123,8 +124,9 @@ def test_a_training_step_within_the_bounds(batch_first, dtype):
     text = "\n".join(described(*pair) for pair in counts.items())
     print(f"\n{text}")
     forward, backward = ours
-    assert forward.own == {"resident_forward": 2, "frame_loss_forward": 1}, text
-    assert backward.own == {"resident_backward": 2, "frame_loss_backward": 1}, text
+    own = "grid" if kernel == "grid_resident" else "resident"
+    assert forward.own == {f"{own}_forward": 2, "frame_loss_forward": 1}, text
+    assert backward.own == {f"{own}_backward": 2, "frame_loss_backward": 1}, text
     assert forward.total <= MOST_FORWARD and forward.total + backward.total <= MOST_STEP, text
     assert all(f.total > ours[0].total for f, _ in list(counts.values())[1:]), text
 

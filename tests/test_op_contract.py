@@ -5,14 +5,33 @@ from dataclasses import replace
 
 import pytest
 import torch
+from emulated_device import DEVICE, emulated_device, reason, run
 
 import lstmrep
 from lstmrep.ops import lstm
 from lstmrep.testing import assert_same_bits, assert_within, budget, moved
-from lstmrep.testing.cases import Case, numbers, run
+from lstmrep.testing.cases import Case, numbers
 from lstmrep.testing.memory import peak_bytes
 
 BACKENDS = ["cpu", "reference"]
+# cuda: CPU tensors on the emulated device, or CUDA tensors on the real card (tests/emulated_device.py).
+WITH_CUDA = [*BACKENDS, pytest.param("cuda", marks=pytest.mark.skipif(bool(reason()), reason=reason()))]
+
+
+@pytest.fixture(autouse=True)
+def _device(request):
+    """A test of the cuda backend runs on the device under test; what torch makes there by default is there too."""
+    called = getattr(request.node, "callspec", None)
+    if called is None or called.params.get("backend") != "cuda":
+        yield
+        return
+    with emulated_device(), torch.device(DEVICE):
+        yield
+
+
+def _placed(case):
+    """The numbers of a case where the test runs."""
+    return {name: t.to(torch.get_default_device()) for name, t in numbers(case).items()}
 
 
 def _named(outputs) -> dict[str, torch.Tensor]:
@@ -27,10 +46,10 @@ def _strided(t: torch.Tensor) -> torch.Tensor:
     return view
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("backend", WITH_CUDA)
 def test_strided_inputs_and_expanded_gradients(backend):
     case = Case(N=2, reverse=(False, True))
-    data = {name: t.float() for name, t in numbers(case).items()}
+    data = {name: t.float() for name, t in _placed(case).items()}
 
     def gradients(prepare):
         names = ("x", "bias", "peephole", "h0", "c0", "w_ih0", "w_ih1", "w_hh0", "w_hh1")
@@ -51,11 +70,11 @@ def test_strided_inputs_and_expanded_gradients(backend):
     assert_same_bits(gradients(_strided), dense)
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("backend", WITH_CUDA)
 @pytest.mark.parametrize("recompute", [False, True])
 def test_backward_twice_gives_the_same_bits_and_writes_nothing_saved(backend, recompute):
     case = Case(N=2, lengths=True, reverse=(False, True))
-    data = numbers(case)
+    data = _placed(case)
     leaves = [data[k].float().requires_grad_() for k in ("x", "w_ih0", "w_ih1", "w_hh0", "w_hh1", "h0", "c0")]
     saved = []
     with torch.autograd.graph.saved_tensors_hooks(lambda t: saved.append(t) or t, lambda t: t):
@@ -89,7 +108,7 @@ def test_writing_into_a_saved_tensor_is_noticed():
         h.sum().backward()
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("backend", WITH_CUDA)
 def test_inference_saves_nothing_and_equals_training(backend):
     case = Case(N=2, reverse=(False, True))
     with_gradients = run(case, backend)
@@ -149,7 +168,7 @@ def test_recompute_lowers_the_peak(dtype):
     assert recomputed <= stored - gates_of_one_layer, (stored, recomputed, gates_of_one_layer)
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("backend", WITH_CUDA)
 def test_lengths_equal_each_row_alone(backend):
     case = Case(N=2, B=3, T=5, lengths=True, reverse=(False, True), seed=3)
     data = numbers(case)
@@ -179,7 +198,7 @@ def test_lengths_equal_each_row_alone(backend):
             assert not full["h"][n, length:, b].any()
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("backend", WITH_CUDA)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_gradients_beyond_a_length_are_ignored(backend, dtype):
     lengths = torch.tensor([[2, 0, 4]])
@@ -195,10 +214,10 @@ def test_gradients_beyond_a_length_are_ignored(backend, dtype):
     )
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("backend", WITH_CUDA)
 def test_no_input_equals_zero_input(backend):
     case = Case(input="none", N=2, reverse=(False, True))
-    data = {name: t.float() for name, t in numbers(case).items()}
+    data = {name: t.float() for name, t in _placed(case).items()}
     w_hh = [data["w_hh0"], data["w_hh1"]]
     given = {name: data[name] for name in ("bias", "peephole", "h0", "c0")}
     without = lstm(None, [], w_hh, steps=case.T, reverse=case.flags, backend=backend, **given)
@@ -268,10 +287,10 @@ def test_perturbing_the_output_peephole_moves_h_but_not_c_of_the_step():
     assert torch.equal(c_n, base["c_n"]) and not torch.isclose(h, base["h"]).any()
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("backend", WITH_CUDA)
 def test_relu_cell_state_never_negative(backend):
     case = replace(Case(cell="relu", T=20), states=False)
-    data = numbers(case)
+    data = _placed(case)
     _, _, _, _, c = torch.ops.lstmrep.lstm(
         data["x"].float(),
         [data["w_ih0"].float()],

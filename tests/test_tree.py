@@ -18,7 +18,7 @@ MOST_LINES = 600
 
 # Each layer may import those before it, never one after it.
 LAYERS = [
-    {"env", "plan", "files", "optional"},
+    {"env", "plan", "planner", "files", "optional"},
     {"native", "machine"},
     {"backends", "trust"},
     {"ops"},

@@ -15,7 +15,7 @@ from pathlib import Path
 import emulated
 import pytest
 import torch
-from emulated_device import Card, emulated_device
+from emulated_device import NEEDS_EMULATOR, ON_CARD, Card, emulated_device
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 import lstmrep
@@ -28,7 +28,10 @@ from lstmrep.testing import assert_same_bits
 from lstmrep.testing.cases import Case, run
 from lstmrep.trust.verdicts import Verdict, Verdicts
 
-pytestmark = pytest.mark.skipif(bool(emulated.reason()), reason=emulated.reason())
+pytestmark = [
+    pytest.mark.skipif(bool(emulated.reason()), reason=emulated.reason()),
+    pytest.mark.skipif(ON_CARD, reason=NEEDS_EMULATOR),
+]
 
 SMALL = Card("2 SMs", 9, 0, 2, 227 << 10)
 CASE = Case(N=2, T=4, B=5, H=33)

@@ -8,6 +8,7 @@
 
 #include "bindings/check.h"
 #include "bindings/cuda_frame_loss.h"
+#include "bindings/cuda_grid.h"
 #include "bindings/cuda_resident.h"
 #include "cuda/abort.h"
 #include "cuda/device.h"
@@ -117,6 +118,7 @@ inline void define_cuda(py::module_& m) {
   m.def("cuda_abort_devices", cuda::abort_devices);
   define_cuda_resident(m);
   define_cuda_frame_loss(m);
+  define_cuda_grid(m);
   m.def("cuda_pointwise_forward", cuda_pointwise_forward, arg("device"), arg("stream"),
         arg("dtype"), arg("cell"), arg("N"), arg("T"), arg("B"), arg("H"), arg("step"),
         arg("gates_x"), arg("recurrent"), arg("bias"), arg("peephole"), arg("lengths"),

@@ -17,6 +17,8 @@ enum class Counter : int {
   kPointwiseBackward,
   kResidentForward,
   kResidentBackward,
+  kGridForward,
+  kGridBackward,
   kFrameLossForward,
   kFrameLossBackward
 };
@@ -28,6 +30,8 @@ constexpr const char* kCounterNames[] = {"memset",
                                          "pointwise_backward",
                                          "resident_forward",
                                          "resident_backward",
+                                         "grid_forward",
+                                         "grid_backward",
                                          "frame_loss_forward",
                                          "frame_loss_backward"};
 constexpr int kCounters = sizeof(kCounterNames) / sizeof(kCounterNames[0]);

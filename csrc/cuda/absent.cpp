@@ -5,6 +5,7 @@
 #include "cuda/cta_resident/launch.h"
 #include "cuda/device.h"
 #include "cuda/frame_loss/launch.h"
+#include "cuda/grid_resident/launch.h"
 #include "cuda/pointwise/launch.h"
 
 namespace lstmrep {
@@ -38,11 +39,19 @@ void pointwise_backward(int, void*, DType, CellKind, const PointwiseBackwardArgs
   throw std::runtime_error(kReason);
 }
 
-void resident_forward(int, void*, DType, bool, const ResidentForwardArgs&) {
+void resident_forward(int, void*, DType, bool, const RecurrenceForwardArgs&) {
   throw std::runtime_error(kReason);
 }
 
-void resident_backward(int, void*, DType, bool, const ResidentBackwardArgs&) {
+void resident_backward(int, void*, DType, bool, const RecurrenceBackwardArgs&) {
+  throw std::runtime_error(kReason);
+}
+
+void grid_forward(int, void*, DType, bool, const GridForwardArgs&) {
+  throw std::runtime_error(kReason);
+}
+
+void grid_backward(int, void*, DType, bool, const GridBackwardArgs&) {
   throw std::runtime_error(kReason);
 }
 

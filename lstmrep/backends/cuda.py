@@ -2,24 +2,25 @@
 
 ``stepwise``: a library product and one fused pointwise kernel a step (csrc/cuda/pointwise); any H, B, dtype and
 architecture, 2T launches a pass.  ``cta_resident``: the whole sequence in one launch, W_hh held by each CTA
-(csrc/cuda/cta_resident).  Products keep float32 results whatever the I/O dtype.  Everything runs on torch's current
-stream, and nothing synchronises but the one check of a kernel at its first use (``lstmrep.trust``), which is left out
-during capture: so a pass can be captured in a CUDA graph.
+(csrc/cuda/cta_resident).  ``grid_resident``: the whole sequence in one launch whose CTAs hold W_hh together and wait
+for each other (csrc/cuda/grid_resident).  Products keep float32 results whatever the I/O dtype.  Everything runs on
+torch's current stream, and nothing synchronises but the one check of a kernel at its first use (``lstmrep.trust``),
+which is left out during capture: so a pass can be captured in a CUDA graph.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-from lstmrep import native, trust
+from lstmrep import env, native, trust
 from lstmrep.backends import aborts, memory
 from lstmrep.backends.cpu import CELL_CODE, DTYPE_CODE, address, sizes
 from lstmrep.backends.product import wide_product
 from lstmrep.backends.tensors import Backward, Forward, Recurrence, Shape, addresses
-from lstmrep.plan import CudaPass, Plan
+from lstmrep.plan import CudaPass, GridLayout, Plan
 
 
 def kernels() -> Any:
@@ -72,6 +73,8 @@ def backward(plan: Plan, r: Recurrence, a: Backward) -> None:
 def _forward_by(how: CudaPass, r: Recurrence, a: Forward) -> None:
     if how.kernel == "cta_resident":
         _resident_forward(how, r, a)
+    elif how.grid is not None:
+        _grid_forward(how, how.grid, r, a)
     else:
         _stepwise_forward(r, a)
 
@@ -79,6 +82,8 @@ def _forward_by(how: CudaPass, r: Recurrence, a: Forward) -> None:
 def _backward_by(how: CudaPass, r: Recurrence, a: Backward) -> None:
     if how.kernel == "cta_resident":
         _resident_backward(how, r, a)
+    elif how.grid is not None:
+        _grid_backward(how, how.grid, r, a)
     else:
         _stepwise_backward(r, a)
 
@@ -88,14 +93,94 @@ _PASSES = trust.Passes(lambda: kernels(), _forward_by, _backward_by)
 
 
 def _resident_forward(how: CudaPass, r: Recurrence, a: Forward) -> None:
+    kernels().cuda_resident_forward(*_call(how, r), how.rows, *_forward_arrays(r, a))
+
+
+def _resident_backward(how: CudaPass, r: Recurrence, a: Backward) -> None:
     s = r.shape
-    kernels().cuda_resident_forward(
-        *_stream(s.device),
-        DTYPE_CODE[s.dtype],
-        CELL_CODE[r.cell],
-        how.tf32,
-        *sizes(r),
+    ctas = -(-s.B // how.rows)
+    sums, parts = _scratch(r, a, ctas)
+    # By which the CTAs find out who comes last.
+    arrivals = None if sums is None and parts is None else memory.empty((ctas + s.N,), torch.int32, s.device)
+    kernels().cuda_resident_backward(
+        *_call(how, r),
         how.rows,
+        *_backward_arrays(r, a),
+        *map(address, (*_start_gradients_of(r, a), a.final.vectors, sums, parts, arrivals)),
+    )
+    _finish(r, a)
+
+
+def _grid_forward(how: CudaPass, g: GridLayout, r: Recurrence, a: Forward) -> None:
+    m = _grid_memory(g, r.shape, 0)
+    kernels().cuda_grid_forward(
+        *_call(how, r),
+        g.rows,
+        g.choice,
+        *_forward_arrays(r, a),
+        m.exchange,
+        m.counters,
+        address(m.streamed),
+        env.spin_nanoseconds(),
+    )
+
+
+def _grid_backward(how: CudaPass, g: GridLayout, r: Recurrence, a: Backward) -> None:
+    s = r.shape
+    sums, parts = _scratch(r, a, g.replicas)
+    m = _grid_memory(g, s, g.members * (g.replicas + s.N))
+    d_h0, d_c0 = _start_gradients_of(r, a)
+    # The running gradient of c, which each recurrence ends with as its part of that of c0.
+    dc = d_c0 if parts is None else parts[1]
+    if dc is None:
+        dc = memory.empty((s.N, s.B, s.H), s.compute, s.device)
+    kernels().cuda_grid_backward(
+        *_call(how, r),
+        g.rows,
+        g.choice,
+        *_backward_arrays(r, a),
+        *map(address, (d_h0, d_c0, dc, a.final.vectors, sums, parts)),
+        m.arrivals,
+        m.exchange,
+        m.counters,
+        *map(address, (m.streamed, m.parts)),
+        env.spin_nanoseconds(),
+    )
+    _finish(r, a)
+
+
+class _GridMemory(NamedTuple):
+    """What the CTAs of a grid-resident launch share; held until the launch is queued."""
+
+    zeros: Tensor
+    exchange: int  # the exchanged operand, and after it in the same memory:
+    counters: int
+    arrivals: int
+    streamed: Tensor | None
+    parts: Tensor | None
+
+
+def _grid_memory(g: GridLayout, s: Shape, arrivals: int) -> _GridMemory:
+    zeros = torch.zeros(g.exchange_bytes + 4 * (g.counter_words + arrivals), dtype=torch.uint8, device=s.device)
+    at = zeros.data_ptr()
+    return _GridMemory(
+        zeros,
+        at,
+        at + g.exchange_bytes,
+        at + g.exchange_bytes + 4 * g.counter_words,
+        memory.workspace(g.streamed_bytes, s.device) if g.streamed_bytes else None,
+        memory.empty((g.part_floats,), torch.float32, s.device) if g.part_floats else None,
+    )
+
+
+def _call(how: CudaPass, r: Recurrence) -> tuple[Any, ...]:
+    """What all kernels over whole sequences start with."""
+    return (*_stream(r.shape.device), DTYPE_CODE[r.shape.dtype], CELL_CODE[r.cell], how.tf32, *sizes(r))
+
+
+def _forward_arrays(r: Recurrence, a: Forward) -> tuple[Any, ...]:
+    s = r.shape
+    return (
         address(a.gates_x),
         addresses(r.biases, s.N, 4 * s.H),
         [w.data_ptr() for w in r.w_hh],
@@ -104,33 +189,14 @@ def _resident_forward(how: CudaPass, r: Recurrence, a: Forward) -> None:
         *_starts(r),
         address(r.lengths),
         _reverse_bits(r.reverse),
-        a.h.data_ptr(),
-        a.h_n.data_ptr(),
-        a.c_n.data_ptr(),
-        address(a.gates),
-        address(a.c),
+        *map(address, (a.h, a.h_n, a.c_n, a.gates, a.c)),
     )
 
 
-def _resident_backward(how: CudaPass, r: Recurrence, a: Backward) -> None:
-    s, final = r.shape, a.final
+def _backward_arrays(r: Recurrence, a: Backward) -> tuple[Any, ...]:
+    s = r.shape
     _, c0, shared = _starts(r)
-    ctas = -(-s.B // how.rows)
-    sums = parts = None
-    if final.vectors is not None:
-        sums = memory.empty((s.N, ctas, kernels().cuda_resident_sums_pitch(s.H)), s.compute, s.device)
-    if shared and (final.d_h0 is not None or final.d_c0 is not None):
-        parts = memory.empty((2, s.N, s.B, s.H), s.compute, s.device)
-    # By which the CTAs find out who comes last.
-    arrivals = None if sums is None and parts is None else memory.empty((ctas + s.N,), torch.int32, s.device)
-    starts = (final.d_h0, final.d_c0) if shared else (a.d_h0, a.d_c0)
-    kernels().cuda_resident_backward(
-        *_stream(s.device),
-        DTYPE_CODE[s.dtype],
-        CELL_CODE[r.cell],
-        how.tf32,
-        *sizes(r),
-        how.rows,
+    return (
         [w.data_ptr() for w in r.w_hh],
         addresses(r.peepholes, 3 * s.N, s.H),
         _vector_io(r),
@@ -138,22 +204,32 @@ def _resident_backward(how: CudaPass, r: Recurrence, a: Backward) -> None:
         shared,
         address(r.lengths),
         _reverse_bits(r.reverse),
-        a.gates.data_ptr(),
-        a.c.data_ptr(),
-        address(a.grad_h),
-        address(a.grad_h_n),
-        address(a.grad_c_n),
-        a.d_gates.data_ptr(),
-        *map(address, starts),
-        address(final.vectors),
-        address(sums),
-        address(parts),
-        address(arrivals),
+        *map(address, (a.gates, a.c, a.grad_h, a.grad_h_n, a.grad_c_n, a.d_gates)),
     )
-    if final.vectors is not None and not s.B:
-        final.vectors.zero_()  # nothing was launched
-    if not shared:
-        final.finish_starts(r, a)
+
+
+def _scratch(r: Recurrence, a: Backward, parts: int) -> tuple[Tensor | None, Tensor | None]:
+    """Sums of ``parts`` parts of the batch, and the start gradients of recurrences that share their start."""
+    s, final = r.shape, a.final
+    sums = starts = None
+    if final.vectors is not None:
+        sums = memory.empty((s.N, parts, kernels().cuda_sums_pitch(s.H)), s.compute, s.device)
+    if _starts(r)[2] and (final.d_h0 is not None or final.d_c0 is not None):
+        starts = memory.empty((2, s.N, s.B, s.H), s.compute, s.device)
+    return sums, starts
+
+
+def _start_gradients_of(r: Recurrence, a: Backward) -> tuple[Tensor | None, Tensor | None]:
+    """Where the kernels write the gradients of h0 and c0."""
+    return (a.final.d_h0, a.final.d_c0) if _starts(r)[2] else (a.d_h0, a.d_c0)
+
+
+def _finish(r: Recurrence, a: Backward) -> None:
+    """What is left after a launch that wrote the final gradients."""
+    if a.final.vectors is not None and not r.shape.B:
+        a.final.vectors.zero_()  # nothing was launched
+    if not _starts(r)[2]:
+        a.final.finish_starts(r, a)
     a.finished = True
 
 

@@ -56,7 +56,7 @@ def numbers(case: Case) -> dict[str, Tensor]:
     n, t, b, i, h = case.N, case.T, case.B, case.I, case.H
 
     def draw(*shape: int, scale: float = 1.0, dtype: torch.dtype | None = None) -> Tensor:
-        values = torch.randn(shape, generator=g, dtype=torch.float64) * scale
+        values = torch.randn(shape, generator=g, dtype=torch.float64, device="cpu") * scale
         return values.to(dtype or case.dtype).double()
 
     wide = torch.float64 if case.dtype == torch.float64 else torch.float32
@@ -78,12 +78,18 @@ def numbers(case: Case) -> dict[str, Tensor]:
     out["grad_h"], out["grad_h_n"] = draw(n, t, b, h), draw(n, b, h)
     out["grad_c_n"] = draw(n, b, h, dtype=wide)
     if case.lengths:
-        out["lengths"] = torch.randint(0, t + 1, (n, b), generator=g)
+        out["lengths"] = torch.randint(0, t + 1, (n, b), generator=g, device="cpu")
     return out
 
 
 def run(
-    case: Case, backend: str, dtype: torch.dtype | None = None, *, order: int = 0, gradients: bool = True
+    case: Case,
+    backend: str,
+    dtype: torch.dtype | None = None,
+    *,
+    order: int = 0,
+    gradients: bool = True,
+    device: torch.device | str = "cpu",
 ) -> dict[str, Tensor]:
     """Run a case and return its outputs and the gradients of all its inputs by name (``d_x``, ``d_w_hh0``, ...).
 
@@ -94,6 +100,7 @@ def run(
         order: 0 runs the case as it is; another number runs it with its numbers moved by a rounding and with units,
             features and rows shuffled, so that sums run in another order; results are put back in the case's order.
         gradients: also run backward, with random gradients of h, h_n and c_n.
+        device: where the op runs; numbers are drawn on the CPU, and results come back to it.
     """
     dtype = dtype or case.dtype
     wide = torch.float64 if dtype == torch.float64 else torch.float32
@@ -102,7 +109,9 @@ def run(
     lengths = data.pop("lengths", None)
     grads = [data.pop(name) for name in ("grad_h", "grad_h_n", "grad_c_n")]
     leaves = {
-        name: moved(t, wide if name in ("bias", "peephole", "c0") else dtype, order).requires_grad_(gradients)
+        name: moved(t, wide if name in ("bias", "peephole", "c0") else dtype, order)
+        .to(device)
+        .requires_grad_(gradients)
         for name, t in data.items()
     }
     w_ih = [leaves[f"w_ih{k}"] for k in range(case.N) if f"w_ih{k}" in leaves]
@@ -114,7 +123,7 @@ def run(
         peephole=leaves.get("peephole"),
         h0=leaves.get("h0"),
         c0=leaves.get("c0"),
-        lengths=lengths,
+        lengths=None if lengths is None else lengths.to(device),
         steps=case.T,
         reverse=case.flags,
         cell=case.cell,
@@ -123,10 +132,10 @@ def run(
     )
     out = {"h": h, "h_n": h_n, "c_n": c_n}
     if gradients:
-        given = [g.to(o.dtype) for g, o in zip(grads, (h, h_n, c_n), strict=True)]
+        given = [g.to(o.device, o.dtype) for g, o in zip(grads, (h, h_n, c_n), strict=True)]
         made = torch.autograd.grad([h, h_n, c_n], list(leaves.values()), given)
         out |= {f"d_{name}": g for name, g in zip(leaves, made, strict=True)}
-    return {name: shuffle.undo(name.removeprefix("d_"), t.detach()) for name, t in out.items()}
+    return {name: shuffle.undo(name.removeprefix("d_"), t.detach().cpu()) for name, t in out.items()}
 
 
 class _Shuffle:
@@ -136,7 +145,9 @@ class _Shuffle:
         g = torch.Generator().manual_seed(order)
         identity = order == 0
         sizes = {"H": case.H, "I": case.I, "B": case.B}
-        self.orders = {k: torch.arange(n) if identity else torch.randperm(n, generator=g) for k, n in sizes.items()}
+        # On the CPU, whatever torch's default device is: results come back to it.
+        with torch.device("cpu"):
+            self.orders = {k: torch.arange(n) if identity else torch.randperm(n, generator=g) for k, n in sizes.items()}
         gates = [self.orders["H"] + k * case.H for k in range(4)]
         self.orders["G"] = torch.cat(gates)
         self.gates_input = case.input == "gates"

@@ -53,7 +53,7 @@ def moved(t: Tensor, dtype: torch.dtype, order: int) -> Tensor:
     if order == 0 or dtype != torch.float32:
         return t
     g = torch.Generator().manual_seed(order)
-    share = torch.rand(t.shape, generator=g) * 2 - 1
+    share = torch.rand(t.shape, generator=g, device="cpu").to(t.device) * 2 - 1
     return t + t * share * torch.finfo(dtype).eps
 
 

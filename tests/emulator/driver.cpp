@@ -1,12 +1,14 @@
 // A program that runs one kernel on made-up data, for the builds under a sanitizer and for planted
 // bugs: driver KERNEL PASS DTYPE H B T N ROWS SEED
 //
-// KERNEL: pointwise | resident | frame_loss, whose H is the width D of a frame. PASS: forward |
-// backward. DTYPE: float32 | tf32 | bfloat16 | float16. ROWS: of a CTA, resident only. SEED: of the
-// emulator's schedule; the data are the same under every seed. Peepholes, lengths (whole, partial
-// and zero) and reversed odd recurrences are on, and outputs that may alias an input do. Each array
-// is a heap block of exactly its size. Prints "KERNEL PASS DTYPE CHECKSUM", the checksum over all
-// bytes of all outputs. Exit code 3: the launch failed, why is on stderr; 2: the arguments are
+// KERNEL: pointwise | resident | grid | frame_loss, whose H is the width D of a frame. PASS:
+// forward | backward. DTYPE: float32 | tf32 | bfloat16 | float16. ROWS: of a CTA (resident) or a
+// team (grid), in chunks of 8; above H = 64 a CTA of grid has two panels, the second streamed.
+// SEED: of the emulator's schedule; the data are the same under every seed. Peepholes, lengths
+// (whole, partial and zero) and reversed odd recurrences are on, and outputs that may alias an
+// input do. Each array is a heap block of exactly its size. Prints "KERNEL PASS DTYPE CHECKSUM",
+// the checksum over all bytes of all outputs. Exit code 4: the kernel gave up waiting, and stderr
+// says whether all outputs are NaN; 3: the launch failed, why is on stderr; 2: the arguments are
 // wrong.
 #include <stdio.h>
 #include <stdlib.h>
@@ -24,13 +26,17 @@
 #include "common/half_bits.h"
 #include "cuda/cta_resident/launch.h"
 #include "cuda/frame_loss/launch.h"
+#include "cuda/grid_resident/launch.h"
 #include "cuda/pointwise/launch.h"
 
 // Weak: a program of one planted bug is linked with only the kernel that it runs.
 namespace lstmrep {
 namespace cuda {
-__attribute__((weak)) void resident_forward(int, void*, DType, bool, const ResidentForwardArgs&);
-__attribute__((weak)) void resident_backward(int, void*, DType, bool, const ResidentBackwardArgs&);
+__attribute__((weak)) void resident_forward(int, void*, DType, bool, const RecurrenceForwardArgs&);
+__attribute__((weak)) void resident_backward(int, void*, DType, bool,
+                                             const RecurrenceBackwardArgs&);
+__attribute__((weak)) void grid_forward(int, void*, DType, bool, const GridForwardArgs&);
+__attribute__((weak)) void grid_backward(int, void*, DType, bool, const GridBackwardArgs&);
 __attribute__((weak)) void frame_loss_forward(int, void*, DType, const FrameLossForwardArgs&);
 __attribute__((weak)) void frame_loss_backward(int, void*, DType, const FrameLossBackwardArgs&);
 __attribute__((weak)) void pointwise_forward(int, void*, DType, CellKind,
@@ -87,6 +93,11 @@ class Memory {
     return made;
   }
   float* output(size_t count) { return static_cast<float*>(output(DType::kFloat32, count)); }
+  // 16-byte aligned, as torch's memory is.
+  void* zeros(size_t bytes) {
+    blocks_.emplace_back(new char[bytes]);
+    return memset(blocks_.back().get(), 0, bytes);
+  }
   // What a kernel leaves is nobody's business.
   template <class E>
   E* scratch(size_t count) {
@@ -100,7 +111,17 @@ class Memory {
   }
   // An input that the kernel overwrites.
   void watch(DType type, const void* what, size_t count) {
-    outputs_.push_back({static_cast<const unsigned char*>(what), count * width(type)});
+    outputs_.push_back({static_cast<const unsigned char*>(what), count * width(type), type});
+  }
+
+  // Whether each element of each output is NaN.
+  bool all_nan() const {
+    for (const Bytes& o : outputs_) {
+      for (size_t j = 0; j < o.count / width(o.type); ++j) {
+        if (!std::isnan(load(o.type, o.first, j))) return false;
+      }
+    }
+    return true;
   }
 
   uint64_t checksum() const {  // FNV-1a
@@ -115,6 +136,7 @@ class Memory {
   struct Bytes {
     const unsigned char* first;
     size_t count;
+    DType type;
   };
 
   static size_t width(DType type) { return type == DType::kFloat32 ? 4 : 2; }
@@ -155,54 +177,121 @@ struct Arrays {
 
 constexpr uint64_t kReverse = 0xAAAAAAAAAAAAAAAAu;
 
-void run_resident(const Problem& p, Arrays& a) {
+// Of kernels over whole sequences: recurrences share their start state, and odd numbers of rows
+// take float vectors.
+struct Vectors {
+  lstmrep::RecurrenceShape shape;
+  DType type;
+  size_t start;  // elements of a start state
+
+  Vectors(const Problem& p, const Arrays& a) {
+    const bool io = p.rows % 2 == 0, shared = p.n > 1;
+    shape = {p.n, p.t, p.b, p.h, p.rows, 0, io, shared, kReverse};
+    type = io ? p.io : DType::kFloat32;
+    start = shared ? a.state / p.n : a.state;
+  }
+};
+
+// The arguments that they share.
+void fill(const Problem& p, Arrays& a, lstmrep::RecurrenceForwardArgs& args) {
   Memory& m = a.memory;
-  // Recurrences share their start state; odd numbers of rows a CTA take float vectors.
-  const bool vector_io = p.rows % 2 == 0, shared = p.n > 1;
-  const lstmrep::ResidentShape shape = {p.n, p.t, p.b, p.h, p.rows, 0, vector_io, shared, kReverse};
-  const size_t start = shared ? a.state / p.n : a.state;
-  const DType vector = vector_io ? p.io : DType::kFloat32;
+  const Vectors v(p, a);
+  args.shape = v.shape;
   void* const gates = m.input(p.io, 4 * a.frames, 1.0f);
   m.watch(p.io, gates, 4 * a.frames);
-  float* const c0 = m.input(start, 1.0f);
-  const void* peephole[3 * lstmrep::kResidentRecurrences] = {};
-  for (int j = 0; j < 3 * p.n; ++j) peephole[j] = m.input(vector, p.h, 1.0f);
+  args.gates_x = args.gates = gates;
+  for (int j = 0; j < p.n; ++j) args.bias[j] = m.input(v.type, 4 * p.h, 1.0f);
+  for (int j = 0; j < 3 * p.n; ++j) args.peephole[j] = m.input(v.type, p.h, 1.0f);
+  args.h0 = m.input(p.io, v.start, 1.0f);
+  args.c0 = m.input(v.start, 1.0f);
+  args.lengths = a.lengths;
+  args.h = m.output(p.io, a.frames);
+  args.h_n = m.output(p.io, a.state);
+  args.c_n = m.output(a.state);
+  args.c = m.output(a.frames);
+  std::copy(a.w_hh.begin(), a.w_hh.end(), args.w_hh);
+}
+
+void fill(const Problem& p, Arrays& a, lstmrep::RecurrenceBackwardArgs& args) {
+  Memory& m = a.memory;
+  const Vectors v(p, a);
+  args.shape = v.shape;
+  void* const gates = m.input(p.io, 4 * a.frames, 1.0f);
+  m.watch(p.io, gates, 4 * a.frames);
+  for (int j = 0; j < 3 * p.n; ++j) args.peephole[j] = m.input(v.type, p.h, 1.0f);
+  args.c0 = m.input(v.start, 1.0f);
+  args.lengths = a.lengths;
+  args.gates = args.d_gates = gates;
+  args.c = m.input(a.frames, 1.0f);
+  args.grad_h = m.input(p.io, a.frames, 1.0f);
+  args.grad_h_n = m.input(p.io, a.state, 1.0f);
+  args.grad_c_n = m.input(a.state, 1.0f);
+  args.d_h0 = m.output(p.io, v.start);
+  args.d_c0 = m.output(v.start);
+  const size_t parts = (p.b + p.rows - 1) / p.rows;
+  args.vectors = m.output(v.type, size_t(lstmrep::kRecurrenceSums) * p.n * p.h);
+  args.sums = m.scratch<float>(p.n * parts * lstmrep::sums_pitch(p.h));
+  args.start_parts = m.scratch<float>(2 * a.state);
+  std::copy(a.w_hh.begin(), a.w_hh.end(), args.w_hh);
+}
+
+void run_resident(const Problem& p, Arrays& a) {
   if (p.forward) {
-    lstmrep::ResidentForwardArgs args = {};
-    args.shape = shape;
-    args.gates_x = args.gates = gates;
-    for (int j = 0; j < p.n; ++j) args.bias[j] = m.input(vector, 4 * p.h, 1.0f);
-    std::copy(std::begin(peephole), std::end(peephole), args.peephole);
-    args.h0 = m.input(p.io, start, 1.0f);
-    args.c0 = c0;
-    args.lengths = a.lengths;
-    args.h = m.output(p.io, a.frames);
-    args.h_n = m.output(p.io, a.state);
-    args.c_n = m.output(a.state);
-    args.c = m.output(a.frames);
-    std::copy(a.w_hh.begin(), a.w_hh.end(), args.w_hh);
+    lstmrep::RecurrenceForwardArgs args = {};
+    fill(p, a, args);
     lstmrep::cuda::resident_forward(0, nullptr, p.io, p.tf32, args);
   } else {
-    lstmrep::ResidentBackwardArgs args = {};
-    args.shape = shape;
-    std::copy(std::begin(peephole), std::end(peephole), args.peephole);
-    args.c0 = c0;
-    args.lengths = a.lengths;
-    args.gates = args.d_gates = gates;
-    args.c = m.input(a.frames, 1.0f);
-    args.grad_h = m.input(p.io, a.frames, 1.0f);
-    args.grad_h_n = m.input(p.io, a.state, 1.0f);
-    args.grad_c_n = m.input(a.state, 1.0f);
-    args.d_h0 = m.output(p.io, start);
-    args.d_c0 = m.output(start);
-    const size_t ctas = (p.b + p.rows - 1) / p.rows;
-    args.vectors = m.output(vector, size_t(lstmrep::kResidentSums) * p.n * p.h);
-    args.sums = m.scratch<float>(p.n * ctas * lstmrep::resident_sums_pitch(p.h));
-    args.start_parts = m.scratch<float>(2 * a.state);
-    args.arrivals = m.scratch<uint32_t>(ctas + p.n);
-    std::copy(a.w_hh.begin(), a.w_hh.end(), args.w_hh);
+    lstmrep::RecurrenceBackwardArgs args = {};
+    fill(p, a, args);
+    args.arrivals = a.memory.scratch<uint32_t>((p.b + p.rows - 1) / p.rows + p.n);
     lstmrep::cuda::resident_backward(0, nullptr, p.io, p.tf32, args);
   }
+}
+
+// False when the kernel gave up.
+bool run_grid(const Problem& p, Arrays& a) {
+  Memory& m = a.memory;
+  const bool many = p.h > 64;
+  lstmrep::GridShape grid = {};
+  grid.tiles = 4;
+  grid.panels = many ? 2 : 1;
+  grid.members = (p.h + 16 * grid.panels - 1) / (16 * grid.panels);
+  if (!p.forward) grid.members = (grid.members + 3) / 4 * 4;
+  grid.replicas = (p.b + p.rows - 1) / p.rows;
+  grid.concurrent = p.n;
+  grid.row_tiles = 1;
+  grid.slots = 3;
+  grid.most_shared = many ? 0 : 1;
+  const bool tensor = p.tf32 || p.io != DType::kFloat32;
+  const lstmrep::GridShape sizes =
+      lstmrep::grid_layout(grid, p.h, p.rows, p.io == DType::kFloat32 ? 4 : 2, tensor, !p.forward);
+  const size_t teams = size_t(p.n) * grid.replicas;
+  uint32_t gave_up = 0;
+  lstmrep::GridMemory memory = {};
+  memory.exchange = m.zeros(lstmrep::grid_exchange_bytes(sizes, p.n, !p.forward));
+  memory.counters = static_cast<uint32_t*>(m.zeros(teams * sizes.counters * 4));
+  memory.streamed = m.zeros(lstmrep::grid_streamed_bytes(sizes) + 1);
+  memory.parts = static_cast<float*>(m.zeros(teams * grid.members * sizes.parts * 4 + 1));
+  memory.gave_up = &gave_up;
+  memory.budget_ns =
+      2000000;  // of the emulated clock: many more looks than any of these runs needs
+  if (p.forward) {
+    lstmrep::GridForwardArgs args = {};
+    fill(p, a, args.call);
+    args.grid = grid;
+    args.memory = memory;
+    lstmrep::cuda::grid_forward(0, nullptr, p.io, p.tf32, args);
+  } else {
+    lstmrep::GridBackwardArgs args = {};
+    fill(p, a, args.call);
+    args.call.arrivals =
+        static_cast<uint32_t*>(m.zeros(4 * size_t(grid.members) * (grid.replicas + p.n)));
+    args.dc = p.n > 1 ? args.call.start_parts + a.state : args.call.d_c0;
+    args.grid = grid;
+    args.memory = memory;
+    lstmrep::cuda::grid_backward(0, nullptr, p.io, p.tf32, args);
+  }
+  return gave_up == 0;
 }
 
 // [N, B, rows of W] from x [N, B, columns of W]; W is w_hh, or its transpose.
@@ -325,7 +414,8 @@ bool read(int count, char** arguments, Problem& p, unsigned& seed) {
   if (count != 10) return false;
   const std::string pass = arguments[2], type = arguments[3];
   p.kernel = arguments[1];
-  const bool resident = p.kernel == "resident", heads = p.kernel == "frame_loss";
+  const bool resident = p.kernel == "resident" || p.kernel == "grid",
+             heads = p.kernel == "frame_loss";
   p.forward = pass == "forward";
   p.tf32 = type == "tf32";
   p.io = type == "bfloat16"  ? DType::kBFloat16
@@ -337,7 +427,7 @@ bool read(int count, char** arguments, Problem& p, unsigned& seed) {
     if (*sizes[j] < 1) return false;
   }
   seed = static_cast<unsigned>(strtoul(arguments[9], nullptr, 10));
-  return p.n <= (heads ? lstmrep::kFrameLossHeads : lstmrep::kResidentRecurrences) &&
+  return p.n <= (heads ? lstmrep::kFrameLossHeads : lstmrep::kRecurrences) &&
          (resident || heads || p.kernel == "pointwise") && (p.forward || pass == "backward") &&
          (p.io != DType::kFloat32 || p.tf32 || type == "float32") && (resident || !p.tf32);
 }
@@ -356,7 +446,12 @@ int main(int count, char** arguments) {
       run_frame_loss(p, memory);
     } else {
       Arrays arrays(p, memory);
-      p.kernel == "pointwise" ? run_pointwise(p, arrays) : run_resident(p, arrays);
+      if (p.kernel == "pointwise") run_pointwise(p, arrays);
+      if (p.kernel == "resident") run_resident(p, arrays);
+      if (p.kernel == "grid" && !run_grid(p, arrays)) {
+        fprintf(stderr, "gave up, %s\n", memory.all_nan() ? "all outputs are NaN" : "not all NaN");
+        return 4;
+      }
     }
   } catch (const std::runtime_error& error) {
     fprintf(stderr, "%s\n", error.what());

@@ -46,6 +46,9 @@ struct Scheduler {  // the context that all fibers return to
   size_t size = 0;
 } home;
 
+// Stacks for the next launch. Not those of the largest launch for ever: a process that holds so
+// much memory cannot fork.
+constexpr size_t kMostSpare = 2048;
 std::vector<char*> spare_stacks;
 
 char* take_stack() {
@@ -77,7 +80,11 @@ Fiber::~Fiber() {
 #ifdef EMULATOR_HAS_ASAN
   free(stack_);  // a fresh stack for the next fiber: no marks of the last one's frames on it
 #else
-  spare_stacks.push_back(stack_);
+  if (spare_stacks.size() < kMostSpare) {
+    spare_stacks.push_back(stack_);
+  } else {
+    free(stack_);
+  }
 #endif
 }
 

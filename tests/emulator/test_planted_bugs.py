@@ -1,8 +1,9 @@
 """Planted bugs in the kernels: each is caught by the checker meant for it, which the unchanged kernel passes.
 
 A bug is an edit of one source in a copy of csrc.  The checkers: ``plain``, other output bytes than the unchanged
-kernel's; ``deadlock``, the emulator's word on threads that no longer meet; ``tsan``, a data race; ``asan``, an address
-out of bounds.  A bug marked slow runs only where LSTMREP_EMU_FULL is set (``make emu-full``).
+kernel's; ``deadlock``, the emulator's word on threads that no longer meet; ``gave_up``, the kernel's own: it waited too
+long for other CTAs, all CTAs left, all outputs are NaN; ``tsan``, a data race; ``asan``, an address out of bounds.
+A bug marked slow runs only where LSTMREP_EMU_FULL is set (``make emu-full``).
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ import pytest
 PLANTED = emulated.ROOT / "build" / "emulator" / "planted"
 FULL = bool(os.environ.get("LSTMREP_EMU_FULL"))
 RESIDENT = "cuda/cta_resident/"
+GRID = "cuda/grid_resident/"
 
 
 @dataclass(frozen=True)
@@ -38,12 +40,13 @@ class Bug:
 
     @property
     def build(self) -> str:
-        return "plain" if self.checker == "deadlock" else self.checker
+        return "plain" if self.checker in ("deadlock", "gave_up") else self.checker
 
     @property
     def source(self) -> str:
         kernel, direction = self.arguments.split()[:2]
-        return f"{RESIDENT}{direction}.cu" if kernel == "resident" else f"cuda/{kernel}/launch.cu"
+        folder = {"resident": RESIDENT, "grid": GRID}.get(kernel)
+        return f"{folder}{direction}.cu" if folder else f"cuda/{kernel}/launch.cu"
 
 
 BUGS = [
@@ -157,7 +160,7 @@ BUGS = [
     Bug(
         "units_beyond_the_weights",
         "asan",
-        RESIDENT + "weights.cuh",
+        "cuda/recurrence/operand.cuh",
         "if (unit >= h || k >= h)",
         "if (k >= h)",
         "resident forward bfloat16 40 3 4 2 2",
@@ -211,6 +214,101 @@ BUGS = [
         "  __syncthreads();\n  float sum = 0.0f;\n",
         "  float sum = 0.0f;\n",
         "frame_loss forward float32 70 5 3 2 1",
+    ),
+    Bug(
+        "grid_sums_overwritten_while_they_are_read",
+        "tsan",
+        GRID + "forward.cuh",
+        "          __syncthreads();  // the sums before have been read, and h of the turn before is stored\n",
+        "",
+        "grid forward bfloat16 40 20 3 1 20",
+        slow=True,
+    ),
+    Bug(
+        "grid_waits_for_nobody",
+        "tsan",
+        GRID + "cta.cuh",
+        "if (!team_barrier(grid, memory,",
+        "if (turn < 0 && !team_barrier(grid, memory,",
+        "grid forward bfloat16 40 20 3 1 20",
+    ),
+    Bug(
+        "grid_announces_h_that_is_not_stored",
+        "tsan",
+        GRID + "forward.cuh",
+        "        __syncthreads();\n        if (threadIdx.x == 0) {\n          arrive(a, cta, 0);",
+        "        if (threadIdx.x == 0) {\n          arrive(a, cta, 0);",
+        "grid forward bfloat16 40 8 3 1 8",
+        slow=True,
+    ),
+    Bug(
+        "grid_lanes_read_copies_of_others_too_early",
+        "tsan",
+        GRID + "product.cuh",
+        "    if (kSharedRing) __syncwarp();\n",
+        "    (void)kSharedRing;\n",
+        "grid forward float32 40 11 3 2 8",
+        slow=True,
+    ),
+    Bug(
+        "grid_group_does_not_wait_for_its_sums",
+        "tsan",
+        GRID + "backward.cuh",
+        "failed = !group_barrier(a, cta, chunk).wait(round);",
+        "failed = false;",
+        "grid backward bfloat16 40 12 3 1 12",
+    ),
+    Bug(
+        "grid_has_one_parity",
+        "plain",
+        GRID + "cta.cuh",
+        "operand_offset<O>(grid, round % 2, e.row, e.unit)",
+        "operand_offset<O>(grid, round % 1, e.row, e.unit)",
+        "grid forward bfloat16 40 20 3 1 20",
+    ),
+    Bug(
+        "grid_halves_of_another_column",
+        "plain",
+        GRID + "product.cuh",
+        "from_lane_xor(half ? even[2 * q] : even[2 * q + 1], 16)",
+        "from_lane_xor(half ? even[2 * q] : even[2 * q + 1], 8)",
+        "grid forward bfloat16 40 20 3 1 20",
+        slow=True,
+    ),
+    Bug(
+        "grid_member_gets_the_sums_of_another",
+        "plain",
+        GRID + "backward.cuh",
+        "part_at(a, cta, q, member() % kGates, j, panel, chunk)",
+        "part_at(a, cta, 3 - q, member() % kGates, j, panel, chunk)",
+        "grid backward bfloat16 40 12 3 1 12",
+        slow=True,
+    ),
+    Bug(
+        "grid_rows_beyond_the_batch",
+        "asan",
+        GRID + "cta.cuh",
+        "e.batch < s.b && e.unit < s.h",
+        "e.unit < s.h",
+        "grid forward bfloat16 40 20 3 1 12",
+        slow=True,
+    ),
+    Bug(
+        "grid_member_that_never_comes",
+        "gave_up",
+        GRID + "forward.cuh",
+        "cta.team_barrier(a.grid, a.memory, chunk).arrive();",
+        "if (blockIdx.x != 1) cta.team_barrier(a.grid, a.memory, chunk).arrive();",
+        "grid forward bfloat16 40 20 3 1 20",
+    ),
+    Bug(
+        "grid_member_that_never_comes_to_its_group",
+        "gave_up",
+        GRID + "backward.cuh",
+        "    if (threadIdx.x == 0) group_barrier(a, cta, last).arrive();\n",
+        "    if (threadIdx.x == 0 && blockIdx.x != 1) group_barrier(a, cta, last).arrive();\n",
+        "grid backward bfloat16 40 12 3 2 12",
+        slow=True,
     ),
     Bug(
         "step_before_is_the_step_after",
@@ -277,6 +375,9 @@ def caught(bug: Bug, made: Path, seed: int) -> bool:
     if result.code == 0:
         assert result.errors == ""
         return False
+    if bug.checker == "gave_up":
+        assert (result.code, result.errors) == (4, "gave up, all outputs are NaN")
+        return True
     report = {
         "deadlock": ("deadlock: every thread waits", "a thread ended while its block waits in __syncthreads"),
         "tsan": ("WARNING: ThreadSanitizer: data race",),

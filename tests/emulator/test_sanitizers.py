@@ -36,6 +36,14 @@ CASES = [
     "frame_loss backward float32 70 5 3 2 1",
     "frame_loss backward bfloat16 33 4 4 2 1",
     "frame_loss backward float16 40 3 5 1 1",
+    # Three chunks, two, one and two teams; then two panels of which one is streamed.
+    "grid forward bfloat16 40 20 3 1 20",
+    "grid forward float16 40 12 3 1 12",
+    "grid forward float32 40 11 3 2 8",
+    "grid forward tf32 70 3 3 1 3",
+    "grid backward bfloat16 40 12 3 1 12",
+    "grid backward float32 40 11 3 2 8",
+    "grid backward float16 70 3 3 1 3",
 ]
 
 pytestmark = pytest.mark.skipif(bool(emulated.reason()), reason=emulated.reason() or "the emulator can be built")

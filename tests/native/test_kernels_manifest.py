@@ -186,11 +186,15 @@ def test_the_bound_of_threads_holds_for_the_launch_rule(manifest):
             assert int(np.prod([evaluate(formula) for formula in block])) <= int(np.prod(bound)), kernel["name"]
 
 
-def test_exchanged_fields_are_never_read_through_the_read_only_cache(manifest):
+def test_exchanged_data_are_never_read_through_the_read_only_cache(manifest):
+    """The emulator cannot see it: ld.global.nc may return what another CTA has long overwritten."""
+    held = set()
     for kernel in manifest["kernels"]:
-        if "exchanged" in (ROOT / kernel["source"]).with_name("config.h").read_text():
+        if "exchanged data" in (ROOT / kernel["source"]).with_name("config.h").read_text().lower():
+            held.add(kernel["name"].split("<")[0])
             for files in kernel["files"].values():
                 assert "ld.global.nc" not in (FOLDER / files["ptx"]).read_text(), kernel["name"]
+    assert held == {"grid_forward_kernel", "grid_backward_kernel"}
 
 
 def test_nothing_is_compiled_again(manifest):
@@ -302,5 +306,55 @@ def test_resident_launches_follow_the_rule(manifest, operand, backward):
             grid, block = (tuple(evaluate(f, **values) for f in rule[part]) for part in ("grid", "block"))
             assert device.take_launches() == [(grid, block, evaluate(rule["shared"], **values))]
             assert int(np.prod(block)) <= int(np.prod(maxntid(texts[kernel["entry"]])))
+    finally:
+        device.set_card(card["name"], *card["capability"], card["sm_count"], card["shared_memory_optin"])
+
+
+@pytest.mark.skipif(bool(emulated.reason()), reason=emulated.reason() or "-")
+@pytest.mark.parametrize("backward", [False, True])
+@pytest.mark.parametrize("operand", OPERANDS)
+def test_grid_launches_follow_the_rule(manifest, operand, backward):
+    """No step is run (T = 0): the launch is the same."""
+    device, texts = emulated.module(), entries(manifest)
+    base = f"grid_{'backward' if backward else 'forward'}_kernel<{operand}, "
+    kernels = {k["name"].removeprefix(base)[0]: k for k in manifest["kernels"] if k["name"].startswith(base)}
+    dtype, tf32 = OPERANDS[operand]
+    width, n, b = 2 if dtype else 4, 2, 17
+    assert set(kernels) == ({"4", "5"} if dtype else {"4"})
+    card = device.cuda_devices()[0]
+    device.set_card("a large card", 9, 0, 132, 227 << 10)
+    try:
+        for h, tiles, panels, replicas, concurrent in [
+            (1, 4, 1, 1, 2),
+            (100, 4, 1, 2, 1),
+            (100, int(max(kernels)), 2, 3, 2),
+        ]:
+            members = -(-h // (4 * tiles * panels))
+            members = -(-members // 4) * 4 if backward else members
+            rows = -(-b // replicas)
+            choice = (members, replicas, concurrent, tiles, panels, 1, 3, 2)
+            sizes = device.cuda_grid_layout(n, h, rows, width, bool(dtype or tf32), backward, choice)
+            held = [np.zeros(s, np.uint8) for s in (sizes["exchange_bytes"], 4 * sizes["counter_words"] + 4096)]
+            held += [np.zeros(sizes["streamed_bytes"] + 16, np.uint8), np.zeros(sizes["part_floats"] + 1, np.float32)]
+            held += [np.zeros(n * b * h, np.float32), np.zeros(4 * h * h, np.float32)]
+            exchange, counters, streamed, parts, state, w = (a.ctypes.data for a in held)
+            names = ("c0", "lengths", "reverse", "gates", "c", "vector_io", "shared_start")
+            names += ("grad_h", "grad_h_n", "grad_c_n", "d_gates", "d_h0", "d_c0", "vectors", "sums", "start_parts")
+            names += ("arrivals",) if backward else ()
+            names = names if backward else (*names[:7], "gates_x", "h0", "h")
+            arguments = dict.fromkeys(names, 0) | {"peephole": [], "w_hh": [w] * n, "layout": choice}
+            arguments |= {"dc": state, "parts": parts} if backward else {"bias": [], "h_n": state, "c_n": state}
+            memory = {"exchange": exchange, "counters": counters, "streamed": streamed, "budget_ns": 0}
+            entry = device.cuda_grid_backward if backward else device.cuda_grid_forward
+            device.take_launches()
+            entry(0, 0, dtype, 0, tf32, n, 0, b, h, rows, **arguments, **memory)
+            kernel = kernels[str(tiles)]
+            fields = ("members", "replicas", "concurrent", "tiles", "panels", "row_tiles", "slots", "most_shared")
+            grid = types.SimpleNamespace(**dict(zip(fields, choice, strict=True)), shared_bytes=sizes["shared_bytes"])
+            values = {"N": n, "T": 0, "B": b, "H": h, "S": width, "SMs": 132, "grid": grid}
+            rule = kernel["launch"]
+            expected = tuple(tuple(evaluate(f, **values) for f in rule[part]) for part in ("grid", "block"))
+            assert device.take_launches() == [(*expected, evaluate(rule["shared"], **values))]
+            assert int(np.prod(expected[1])) <= int(np.prod(maxntid(texts[kernel["entry"]])))
     finally:
         device.set_card(card["name"], *card["capability"], card["sm_count"], card["shared_memory_optin"])

@@ -9,8 +9,8 @@ namespace cuda {
 namespace {
 
 template <class O>
-void launch_as(int device, void* stream, const ResidentBackwardArgs& args) {
-  ResidentKernel<ResidentBackwardArgs> wide = nullptr;
+void launch_as(int device, void* stream, const RecurrenceBackwardArgs& args) {
+  ResidentKernel<RecurrenceBackwardArgs> wide = nullptr;
   if constexpr (sizeof(O) == 2) wide = resident_backward_kernel<O, true>;
   launch_resident<O>(Counter::kResidentBackward, device, stream, true,
                      resident_backward_kernel<O, false>, wide, args, args.arrivals);
@@ -19,7 +19,7 @@ void launch_as(int device, void* stream, const ResidentBackwardArgs& args) {
 }  // namespace
 
 void resident_backward(int device, void* stream, DType dtype, bool tf32,
-                       const ResidentBackwardArgs& args) {
+                       const RecurrenceBackwardArgs& args) {
   switch (dtype) {
     case DType::kBFloat16:
       return launch_as<BFloat16>(device, stream, args);

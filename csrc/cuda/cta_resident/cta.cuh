@@ -28,7 +28,7 @@ struct ResidentCta {
   Weights weights;
 
   // Loads the weights and clears both buffers, which the caller's next barrier makes seen.
-  LSTMREP_DEVICE ResidentCta(const ResidentShape& s, const void* w_hh) {
+  LSTMREP_DEVICE ResidentCta(const RecurrenceShape& s, const void* w_hh) {
     const int warp = threadIdx.x / kWarp, lane = threadIdx.x % kWarp;
     const ResidentSizes sizes = resident_sizes(s.h, s.rows, sizeof(O), Weights::kTensor, !kForward);
     g = lane / 4;
@@ -45,7 +45,7 @@ struct ResidentCta {
                  shared + sizes.weights / sizes.warps * warp);
   }
 
-  LSTMREP_DEVICE ResidentElement element(const ResidentShape& s, const int32_t* lengths,
+  LSTMREP_DEVICE ResidentElement element(const RecurrenceShape& s, const int32_t* lengths,
                                          int slot) const {
     return resident_element(s, lengths, unit, t, pattern, slot);
   }
@@ -64,23 +64,5 @@ struct ResidentCta {
     next = other;
   }
 };
-
-// An element of a bias or peephole vector.
-template <class Io>
-LSTMREP_DEVICE float vector_at(const ResidentShape& s, const void* vector, int j) {
-  return s.vector_io ? to_float(static_cast<const Io*>(vector)[j])
-                     : static_cast<const float*>(vector)[j];
-}
-
-// The peepholes of a lane's unit, which all its elements share.
-template <class Io>
-LSTMREP_DEVICE PeepholeValues<float> resident_peephole(const ResidentShape& s,
-                                                       const void* const* peepholes, int unit) {
-  const void* const* own = peepholes + 3 * blockIdx.y;
-  if (!own[0]) return {false, 0.0f, 0.0f, 0.0f};
-  if (unit >= s.h) return {true, 0.0f, 0.0f, 0.0f};
-  return {true, vector_at<Io>(s, own[0], unit), vector_at<Io>(s, own[1], unit),
-          vector_at<Io>(s, own[2], unit)};
-}
 
 }  // namespace lstmrep

@@ -17,31 +17,31 @@ struct ResidentElement {
   int length;     // steps of its row
   bool reversed;
 
+  LSTMREP_DEVICE int n() const { return static_cast<int>(blockIdx.y); }
   // Index in [N, B, H].
-  LSTMREP_DEVICE int64_t state(const ResidentShape& s) const { return in_state(s, blockIdx.y); }
+  LSTMREP_DEVICE int64_t state(const RecurrenceShape& s) const { return in_state(s, blockIdx.y); }
 
   // Index in h0, c0 and their gradients.
-  LSTMREP_DEVICE int64_t start(const ResidentShape& s) const {
+  LSTMREP_DEVICE int64_t start(const RecurrenceShape& s) const {
     return in_state(s, s.shared_start ? 0 : blockIdx.y);
   }
 
   LSTMREP_DEVICE bool active(int step) const { return step < length; }
 
   // Index of (frame of a step, row), to be multiplied by H or 4H. Of the step before too: -1 steps.
-  LSTMREP_DEVICE int64_t frame_row(const ResidentShape& s, int step) const {
+  LSTMREP_DEVICE int64_t frame_row(const RecurrenceShape& s, int step) const {
     const int frame = reversed && active(step) ? length - 1 - step : step;
-    const int64_t n = blockIdx.y;
-    return (n * s.t + frame) * s.b + int64_t{blockIdx.x} * s.rows + row;
+    return (int64_t{n()} * s.t + frame) * s.b + int64_t{blockIdx.x} * s.rows + row;
   }
 
  private:
-  LSTMREP_DEVICE int64_t in_state(const ResidentShape& s, int64_t n) const {
+  LSTMREP_DEVICE int64_t in_state(const RecurrenceShape& s, int64_t n) const {
     return (n * s.b + int64_t{blockIdx.x} * s.rows + row) * s.h + unit;
   }
 };
 
 // warp_unit: the lane's first unit, warp * 16 + 2g.
-LSTMREP_DEVICE ResidentElement resident_element(const ResidentShape& s, const int32_t* lengths,
+LSTMREP_DEVICE ResidentElement resident_element(const RecurrenceShape& s, const int32_t* lengths,
                                                 int warp_unit, int t, int pattern, int slot) {
   ResidentElement e;
   e.row = pattern == 4 ? 2 * (t % 2) + slot : t % 2;

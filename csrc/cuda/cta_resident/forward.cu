@@ -9,8 +9,8 @@ namespace cuda {
 namespace {
 
 template <class O>
-void launch_as(int device, void* stream, const ResidentForwardArgs& args) {
-  ResidentKernel<ResidentForwardArgs> wide = nullptr;
+void launch_as(int device, void* stream, const RecurrenceForwardArgs& args) {
+  ResidentKernel<RecurrenceForwardArgs> wide = nullptr;
   if constexpr (sizeof(O) == 2) wide = resident_forward_kernel<O, true>;
   launch_resident<O>(Counter::kResidentForward, device, stream, false,
                      resident_forward_kernel<O, false>, wide, args);
@@ -19,7 +19,7 @@ void launch_as(int device, void* stream, const ResidentForwardArgs& args) {
 }  // namespace
 
 void resident_forward(int device, void* stream, DType dtype, bool tf32,
-                      const ResidentForwardArgs& args) {
+                      const RecurrenceForwardArgs& args) {
   switch (dtype) {
     case DType::kBFloat16:
       return launch_as<BFloat16>(device, stream, args);

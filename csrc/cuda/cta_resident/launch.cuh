@@ -18,7 +18,7 @@ void launch_resident(Counter counter, int device, void* stream, bool backward,
                      ResidentKernel<Args> narrow, ResidentKernel<Args> wide, const Args& args,
                      uint32_t* arrivals = nullptr) {
   constexpr bool kTensor = OperandOf<O>::kTensor;
-  const ResidentShape& s = args.shape;
+  const RecurrenceShape& s = args.shape;
   const ResidentSizes sizes = resident_sizes(s.h, s.rows, sizeof(O), kTensor, backward);
   const int most_warps = resident_most_warps(wide != nullptr);
   if (sizes.warps > most_warps || s.rows < 1 || s.rows > kResidentMostRows) {

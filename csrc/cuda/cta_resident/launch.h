@@ -11,9 +11,9 @@ namespace cuda {
 // may be rounded to TF32. Both return once the kernel is queued; failures, also of sizes that do
 // not fit the device's shared memory, are std::runtime_error in one sentence.
 void resident_forward(int device, void* stream, DType dtype, bool tf32,
-                      const ResidentForwardArgs& args);
+                      const RecurrenceForwardArgs& args);
 void resident_backward(int device, void* stream, DType dtype, bool tf32,
-                       const ResidentBackwardArgs& args);
+                       const RecurrenceBackwardArgs& args);
 
 }  // namespace cuda
 }  // namespace lstmrep

@@ -1,26 +1,15 @@
 // What is multiplied with W_hh, in shared memory, and the multiplication of one block of K.
 //
-// A block is 64 bytes of K; lane (g, t) = (lane / 4, lane % 4) of a warp has 16 bytes of it, the
-// same 16 for weights and operand: elements E t .. E t + E - 1 of the block, E = 16 / sizeof(O).
-// That is a permutation of K within two mma steps, which a sum over K does not see, and it makes
-// every access a 16-byte one.
 // With tensor cores an operand is [pattern][K] O: its 2 or 4 columns stand for all 8 of an mma
 // tile, modulo pattern, so that every lane gets sums it can use. Without them (O = float, true
 // float32) it is [K][4 columns], and a lane sums its own quarter of K.
 #pragma once
 
 #include "cuda/cta_resident/config.h"
-#include "cuda/primitives/convert.h"
-#include "cuda/primitives/mma.h"
 #include "cuda/primitives/shuffle.h"
-#include "cuda/primitives/vector.h"
+#include "cuda/recurrence/operand.cuh"
 
 namespace lstmrep {
-
-// A lane's weights of a block: row g (unit 2g of the warp) and row g + 8 (unit 2g + 1).
-struct WeightBlock {
-  Words low, high;
-};
 
 template <class O>
 struct TensorOperand {
@@ -57,15 +46,11 @@ struct TensorOperand {
 
   // The lane's share of a block of the operand.
   LSTMREP_DEVICE Part part(int block, int g, int t) const {
-    return {load_words(memory + g % pattern * pitch + block * kResidentBlockBytes + t * 16)};
+    return {load_words(memory + g % pattern * pitch + block * kBlockBytes + t * 16)};
   }
 
   LSTMREP_DEVICE static void multiply(Sum& sum, const WeightBlock& a, const Part& b) {
-    const uint32_t a0[4] = {a.low.w[0], a.high.w[0], a.low.w[1], a.high.w[1]};
-    const uint32_t a1[4] = {a.low.w[2], a.high.w[2], a.low.w[3], a.high.w[3]};
-    const uint32_t b0[2] = {b.w.w[0], b.w.w[1]}, b1[2] = {b.w.w[2], b.w.w[3]};
-    mma<O>(sum.d, a0, b0);
-    mma<O>(sum.d, a1, b1);
+    multiply_block<O>(sum.d, a, b.w);
   }
 };
 
@@ -118,7 +103,7 @@ struct FloatOperand {
   };
 
   LSTMREP_DEVICE Part part(int block, int, int t) const {
-    return {at(0, block * (kResidentBlockBytes / 4) + t * 4), pattern == 4};
+    return {at(0, block * (kBlockBytes / 4) + t * 4), pattern == 4};
   }
 
   LSTMREP_DEVICE static void multiply(Sum& sum, const WeightBlock& a, const Part& b) {
@@ -137,34 +122,14 @@ struct FloatOperand {
   }
 };
 
-// O -> how it is multiplied, the I/O type, and its rounding.
 template <class O>
-struct OperandOf {
-  using Io = O;
+struct ResidentOperand {
   using Type = TensorOperand<O>;
-  static constexpr bool kTensor = true;
-  LSTMREP_DEVICE static O round(float x) { return from_float<O>(x); }
-  LSTMREP_DEVICE static uint32_t weight_word(uint32_t word) { return word; }
 };
 
 template <>
-struct OperandOf<Tf32> {
-  using Io = float;
-  using Type = TensorOperand<Tf32>;
-  static constexpr bool kTensor = true;
-  LSTMREP_DEVICE static Tf32 round(float x) { return round_to_tf32(x); }
-  LSTMREP_DEVICE static uint32_t weight_word(uint32_t word) {
-    return float_to_word(round_to_tf32(word_to_float(word)).value);
-  }
-};
-
-template <>
-struct OperandOf<float> {
-  using Io = float;
+struct ResidentOperand<float> {
   using Type = FloatOperand;
-  static constexpr bool kTensor = false;
-  LSTMREP_DEVICE static float round(float x) { return x; }
-  LSTMREP_DEVICE static uint32_t weight_word(uint32_t word) { return word; }
 };
 
 }  // namespace lstmrep

@@ -16,7 +16,7 @@ struct ResidentWeights {
   using Io = typename OperandOf<O>::Io;
   static constexpr bool kTensor = OperandOf<O>::kTensor;
   static constexpr int kHeld = resident_held(kTensor, kWide, !kForward);
-  using Operand = typename OperandOf<O>::Type;
+  using Operand = typename ResidentOperand<O>::Type;
   using Sum = typename Operand::Sum;
   static constexpr int kElements = 16 / static_cast<int>(sizeof(O));  // of a lane in a block
   static constexpr int kBlock = 4 * kElements;
@@ -30,7 +30,7 @@ struct ResidentWeights {
   LSTMREP_DEVICE void load(const void* w_hh, int h, int unit, int t, int lane, int blocks_of_k,
                            char* shared) {
     const Io* w = static_cast<const Io*>(w_hh);
-    const bool whole = h % kElements == 0 && reinterpret_cast<uintptr_t>(w) % 16 == 0;
+    const bool whole = whole_rows<O>(w, h);
     blocks = blocks_of_k;
     rest = shared + lane * 16;
     LSTMREP_UNROLL
@@ -90,26 +90,8 @@ struct ResidentWeights {
   LSTMREP_DEVICE static WeightBlock block(const Io* w, int h, int unit, int gate, int k,
                                           bool whole) {
     const Io* from = w + int64_t{gate} * h * h;
-    return {row(from, h, unit, k, whole), row(from, h, unit + 1, k, whole)};
-  }
-
-  LSTMREP_DEVICE static Words row(const Io* w, int h, int unit, int k, bool whole) {
-    Words out = {{0, 0, 0, 0}};
-    if (unit >= h || k >= h) return out;
-    if (kForward && whole) {
-      out = load_words(w + int64_t{unit} * h + k);
-    } else {
-      Io element[kElements] = {};
-      LSTMREP_UNROLL
-      for (int e = 0; e < kElements; ++e) {
-        if (k + e >= h) break;
-        element[e] = kForward ? w[int64_t{unit} * h + k + e] : w[int64_t{k + e} * h + unit];
-      }
-      pack(element, out);
-    }
-    LSTMREP_UNROLL
-    for (int j = 0; j < 4; ++j) out.w[j] = OperandOf<O>::weight_word(out.w[j]);
-    return out;
+    return {load_weights<O, kForward>(from, h, unit, k, whole),
+            load_weights<O, kForward>(from, h, unit + 1, k, whole)};
   }
 };
 

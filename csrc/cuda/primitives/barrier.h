@@ -19,7 +19,7 @@ struct CounterBarrier {
   uint32_t start;      // arrivals before round 0
   uint64_t budget_ns;  // longest wait in a round; 0: no bound
 
-  // The clock is read once in so many looks at the counter.
+  // The clock is read once in so many looks at the counter: never by a member that is not early.
   static constexpr uint32_t kLooks = 16;
   static constexpr uint32_t kJump = 1u << 30, kFailed = kJump / 2, kShort = 1u << 31;
   // A counter that has jumped reads as failed to members up to kFailed arrivals ahead or behind.
@@ -31,21 +31,29 @@ struct CounterBarrier {
     __syncthreads();
     bool failed = false;
     if (threadIdx.x == 0 && threadIdx.y == 0 && threadIdx.z == 0) {
-      red_release_add(words, 1);
-      failed = !wait(start + (round + 1) * members);
+      arrive();
+      failed = !wait(round);
     }
     return !__syncthreads_or(failed);
   }
 
- private:
-  LSTMREP_DEVICE bool wait(uint32_t full) const {
-    const uint64_t begin = budget_ns ? nanoseconds() : 0;
+  // The two halves, for one thread of a member; what its block wrote comes before by a
+  // __syncthreads, and what its block reads after by another. Rounds may be waited for without
+  // having arrived at them, and arrived at before an earlier one was waited for.
+  LSTMREP_DEVICE void arrive() const { red_release_add(words, 1); }
+
+  LSTMREP_DEVICE bool wait(uint32_t round) const {
+    const uint32_t full = start + (round + 1) * members;
+    uint64_t begin = 0;  // unknown until the first time that the clock is read
     for (uint32_t looks = 1;; ++looks) {
       const uint32_t seen = ld_acquire(words);
       const uint32_t ahead = seen - full;
       if (ahead < kFailed) return true;
       if (ahead < kShort) return false;
-      if (budget_ns == 0 || looks % kLooks != 0 || nanoseconds() - begin <= budget_ns) continue;
+      if (budget_ns == 0 || looks % kLooks != 0) continue;
+      const uint64_t now = nanoseconds();
+      if (begin == 0) begin = now;
+      if (now - begin <= budget_ns) continue;
       // Another member may have come since: only the counter that was seen is made to jump.
       if (compare_and_swap(words, seen, seen + kJump) != seen) continue;
       red_release_add(words + 1, 1);

@@ -11,9 +11,11 @@
 #if defined(__CUDACC__)
 #define LSTMREP_DEVICE __device__ __forceinline__
 #define LSTMREP_UNROLL _Pragma("unroll")
+#define LSTMREP_NO_UNROLL _Pragma("unroll 1")
 #else
 #define LSTMREP_DEVICE inline __attribute__((always_inline))
 #define LSTMREP_UNROLL
+#define LSTMREP_NO_UNROLL
 #endif
 
 namespace lstmrep {
@@ -29,6 +31,15 @@ LSTMREP_DEVICE char* dynamic_shared() {
 #else
   return ::emulator::self().block->shared;
 #endif
+}
+
+// x, but to the compiler another number at each call: what is derived from it is not computed ahead
+// and kept in registers over loops that need them for more.
+LSTMREP_DEVICE int again(int x) {
+#if defined(__CUDACC__)
+  asm volatile("" : "+r"(x));
+#endif
+  return x;
 }
 
 #if defined(__CUDACC__)

@@ -39,6 +39,15 @@ LSTMREP_DEVICE void red_release_add(uint32_t* to, uint32_t value) {
 #endif
 }
 
+// A store that the host and other devices see too; orders nothing.
+LSTMREP_DEVICE void store_system(uint32_t* to, uint32_t value) {
+#if defined(__CUDACC__)
+  asm volatile("st.relaxed.sys.global.u32 [%0], %1;" ::"l"(to), "r"(value) : "memory");
+#else
+  __atomic_store_n(to, value, __ATOMIC_RELAXED);
+#endif
+}
+
 // Adds and returns what stood there: a release and an acquire in one.
 LSTMREP_DEVICE uint32_t add_acq_rel(uint32_t* to, uint32_t value) {
 #if defined(__CUDACC__)

@@ -10,6 +10,10 @@ LSTMREP_DEVICE float from_lane_xor(float x, int bits) {
   return __shfl_xor_sync(kAllLanes, x, bits);
 }
 
+LSTMREP_DEVICE uint32_t from_lane_xor(uint32_t x, int bits) {
+  return __shfl_xor_sync(kAllLanes, x, bits);
+}
+
 // Sum over the four lanes of a quad (lane / 4), the same in each of them, in a fixed order.
 LSTMREP_DEVICE float quad_sum(float x) {
   x += from_lane_xor(x, 1);

@@ -29,6 +29,21 @@ LSTMREP_DEVICE void store_words(void* to, const Words& v) {
 #endif
 }
 
+// 8 bytes: two words, as one load. The address is a multiple of 8.
+struct alignas(8) WordPair {
+  uint32_t w[2];
+};
+
+LSTMREP_DEVICE WordPair load_word_pair(const void* from) {
+#if defined(__CUDACC__)
+  const uint2 v = *static_cast<const uint2*>(from);
+  return {{v.x, v.y}};
+#else
+  if (reinterpret_cast<uintptr_t>(from) % 8) ::emulator::fail("an 8-byte load off its alignment");
+  return *static_cast<const WordPair*>(from);
+#endif
+}
+
 LSTMREP_DEVICE float word_to_float(uint32_t word) {
 #if defined(__CUDACC__)
   return __uint_as_float(word);

@@ -34,10 +34,15 @@ enum cudaError_t {
   cudaErrorNoDevice = 100,
   cudaErrorInvalidDevice = 101,
   cudaErrorLaunchFailure = 719,
+  cudaErrorCooperativeLaunchTooLarge = 720,
 };
 using cudaStream_t = struct EmulatedStream*;
 
-enum cudaDeviceAttr { cudaDevAttrMaxSharedMemoryPerBlockOptin, cudaDevAttrL2CacheSize };
+enum cudaDeviceAttr {
+  cudaDevAttrMultiProcessorCount,
+  cudaDevAttrMaxSharedMemoryPerBlockOptin,
+  cudaDevAttrL2CacheSize
+};
 enum cudaStreamCaptureMode { cudaStreamCaptureModeGlobal, cudaStreamCaptureModeRelaxed = 2 };
 constexpr unsigned cudaHostAllocPortable = 1, cudaHostAllocMapped = 2;
 enum cudaFuncAttribute { cudaFuncAttributeMaxDynamicSharedMemorySize };
@@ -48,7 +53,14 @@ struct cudaDeviceProp {
   size_t totalGlobalMem;
 };
 
-struct cudaLaunchAttribute;
+enum cudaLaunchAttributeID { cudaLaunchAttributeCooperative };
+union cudaLaunchAttributeValue {
+  int cooperative;
+};
+struct cudaLaunchAttribute {
+  cudaLaunchAttributeID id;
+  cudaLaunchAttributeValue val;
+};
 struct cudaLaunchConfig_t {
   dim3 gridDim, blockDim;
   size_t dynamicSmemBytes;
@@ -102,7 +114,9 @@ inline cudaError_t cudaGetDeviceProperties(cudaDeviceProp* properties, int) {
 
 inline cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr which, int) {
   const ::emulator::Card& card = ::emulator::machine().card;
-  *value = static_cast<int>(which == cudaDevAttrL2CacheSize ? card.l2_bytes : card.shared_optin);
+  *value = which == cudaDevAttrMultiProcessorCount ? card.sm_count
+           : which == cudaDevAttrL2CacheSize       ? static_cast<int>(card.l2_bytes)
+                                                   : static_cast<int>(card.shared_optin);
   return cudaSuccess;
 }
 
@@ -118,9 +132,24 @@ cudaError_t cudaFuncSetAttribute(void (*kernel)(P...), cudaFuncAttribute, int by
   return cudaSuccess;
 }
 
+// A multiprocessor of the emulated card has room for one block.
+template <class... P>
+cudaError_t cudaOccupancyMaxActiveBlocksPerMultiprocessor(int* blocks, void (*)(P...), int,
+                                                          size_t shared) {
+  *blocks = shared <= ::emulator::machine().card.shared_optin;
+  return cudaSuccess;
+}
+
 template <class... P, class... A>
 cudaError_t cudaLaunchKernelEx(const cudaLaunchConfig_t* config, void (*kernel)(P...),
                                A&&... arguments) {
+  const dim3& g = config->gridDim;
+  for (unsigned j = 0; j < config->numAttrs; ++j) {
+    const bool together = config->attrs[j].val.cooperative;
+    if (together && g.x * g.y * g.z > static_cast<unsigned>(::emulator::machine().card.sm_count)) {
+      return cudaErrorCooperativeLaunchTooLarge;
+    }
+  }
   const std::string error = ::emulator::launch_kernel(
       reinterpret_cast<const void*>(kernel), config->gridDim, config->blockDim,
       config->dynamicSmemBytes, [&] { kernel(arguments...); });

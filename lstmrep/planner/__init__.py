@@ -1,0 +1,1 @@
+"""Parts of the planner (``lstmrep.plan``): problems, cards, candidates, step times. Standard library only."""
