@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from lstmrep.planner.grid import grid_pass
-from lstmrep.planner.problem import BYTES, GATES, Card, CudaPass, GridLayout, Machine, Problem
+from lstmrep.planner.problem import BYTES, GATES, Card, CudaPass, GridLayout, Machine, Problem, on_tensor_cores
 from lstmrep.planner.resident import resident_pass, resident_shared_bytes
 from lstmrep.planner.steptime import grid_time, stepwise_time
 
@@ -156,7 +156,7 @@ def _worth_it(p: Problem, m: Machine, backward: bool, made: CudaPass) -> CudaPas
     """A grid-resident pass is taken unless the model is sure that stepwise is faster."""
     if made.grid is None or m.card is None:
         return made
-    tensor = p.dtype != "float32" or made.tf32
+    tensor = on_tensor_cores(p, made.tf32)
     grid = grid_time(p, m.card, made.grid, backward, tensor).total(max(1, p.steps))
     stepwise = stepwise_time(p, m.card, tensor).total(max(1, p.steps))
     if grid <= MODEL_MARGIN * stepwise:
@@ -246,7 +246,7 @@ def _grid_notes(p: Problem, m: Machine, cuda: tuple[CudaPass, ...], backward: bo
         return []
     level = 8 * g.tiles * 1024
     registers = min(g.levels, g.held_levels) * level
-    tensor = p.dtype != "float32" or cuda[backward].tf32
+    tensor = on_tensor_cores(p, cuda[backward].tf32)
     name = "backward" if backward else "forward"
     phases = -(-p.recurrences // g.concurrent)
     streamed = f", {g.streamed_levels * level:,} streamed from L2 for each of {g.chunks} chunks a step"

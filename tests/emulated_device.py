@@ -7,7 +7,7 @@ tensors through the compiled kernels on the real card instead; what needs the em
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from types import ModuleType
@@ -60,6 +60,16 @@ def set_schedule(device: ModuleType, seed: int) -> None:
     """The order in which warps run, from a seed; the real card has another one each time by itself."""
     if not ON_CARD:
         device.set_seed(seed)
+
+
+def under_schedules(device: ModuleType, seeds: Iterable[int], case: cases.Case) -> list[dict[str, torch.Tensor]]:
+    """The results of a case on the cuda backend under each schedule; schedule 0 is set again at the end."""
+    results = []
+    for seed in seeds:
+        set_schedule(device, seed)
+        results.append(run(case, "cuda"))
+    set_schedule(device, 0)
+    return results
 
 
 @contextmanager

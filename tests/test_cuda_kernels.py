@@ -19,7 +19,7 @@ from emulated_device import (
     emulated_device,
     reason,
     run,
-    set_schedule,
+    under_schedules,
 )
 
 import lstmrep
@@ -96,11 +96,7 @@ def test_sizes_off_every_tile_under_four_schedules(h, b, dtype, peephole, kernel
                 with pytest.raises(PlanError, match="H = 130 exceeds 128, the most that one CTA holds in float32"):
                     run(case, "cuda")
                 continue
-            results = []
-            for seed in seeds:
-                set_schedule(device, seed)
-                results.append(run(case, "cuda"))
-            set_schedule(device, 0)
+            results = under_schedules(device, seeds, case)
         assert_within(results[0], _limits(case))
         for other in results[1:]:
             assert_same_bits(other, results[0])

@@ -13,7 +13,7 @@ from dataclasses import replace
 import emulated
 import pytest
 import torch
-from emulated_device import NEEDS_EMULATOR, ON_CARD, Card, emulated_device, reason, run, set_schedule
+from emulated_device import NEEDS_EMULATOR, ON_CARD, Card, emulated_device, reason, run, under_schedules
 
 import lstmrep
 from lstmrep.plan import BYTES, CudaPass, GridLayout
@@ -93,12 +93,8 @@ def test_layouts_under_four_schedules(name, dtype, forced):
     if dtype == torch.float32:
         choice = {**choice, "tiles": 4, "row_tiles": 1}
     forced(**choice)
-    results = []
     with emulated_device(CARD, kernel="grid_resident") as device:
-        for seed in range(4):
-            set_schedule(device, seed)
-            results.append(run(case, "cuda"))
-        set_schedule(device, 0)
+        results = under_schedules(device, range(4), case)
     assert_within(results[0], _limits(case))
     for other in results[1:]:
         assert_same_bits(other, results[0])

@@ -214,21 +214,21 @@ def _scratch(r: Recurrence, a: Backward, parts: int) -> tuple[Tensor | None, Ten
     sums = starts = None
     if final.vectors is not None:
         sums = memory.empty((s.N, parts, kernels().cuda_sums_pitch(s.H)), s.compute, s.device)
-    if _starts(r)[2] and (final.d_h0 is not None or final.d_c0 is not None):
+    if r.shared_start and (final.d_h0 is not None or final.d_c0 is not None):
         starts = memory.empty((2, s.N, s.B, s.H), s.compute, s.device)
     return sums, starts
 
 
 def _start_gradients_of(r: Recurrence, a: Backward) -> tuple[Tensor | None, Tensor | None]:
     """Where the kernels write the gradients of h0 and c0."""
-    return (a.final.d_h0, a.final.d_c0) if _starts(r)[2] else (a.d_h0, a.d_c0)
+    return (a.final.d_h0, a.final.d_c0) if r.shared_start else (a.d_h0, a.d_c0)
 
 
 def _finish(r: Recurrence, a: Backward) -> None:
     """What is left after a launch that wrote the final gradients."""
     if a.final.vectors is not None and not r.shape.B:
         a.final.vectors.zero_()  # nothing was launched
-    if not _starts(r)[2]:
+    if not r.shared_start:
         a.final.finish_starts(r, a)
     a.finished = True
 
@@ -241,26 +241,9 @@ def _vector_io(r: Recurrence) -> bool:
 
 def _starts(r: Recurrence) -> tuple[int, int, bool]:
     """Addresses of h0 and c0, and whether they are one for all recurrences."""
-    given = [start for start in (r.start_h, r.start_c) if start is not None]
-    shared = r.shape.N > 1 and bool(given) and all(start.shape[0] == 1 for start in given)
-    if shared:
+    if r.shared_start:
         return address(r.start_h), address(r.start_c), True
     return address(r.h0), address(r.c0), False
-
-
-def _wants_sums(a: Backward) -> bool:
-    return a.d_bias is not None or a.d_peephole is not None
-
-
-def _store_sums(sums: Tensor | None, s: Shape, a: Backward) -> None:
-    """Add the parts ``[N, parts, 7, H]`` in a fixed order into the bias and peephole gradients."""
-    if sums is None:
-        return
-    totals = sums.sum(1)  # [N, 7, H]
-    if a.d_bias is not None:
-        a.d_bias.copy_(totals[:, :4].reshape(s.N, 4 * s.H))
-    if a.d_peephole is not None:
-        a.d_peephole.copy_(totals[:, 4:])
 
 
 def _stepwise_forward(r: Recurrence, a: Forward) -> None:
@@ -304,7 +287,8 @@ def _stepwise_backward(r: Recurrence, a: Backward) -> None:
     dc = memory.empty((s.N, s.B, s.H), s.compute, s.device).zero_()
     d_step = memory.empty((s.N, s.B, 4 * s.H), s.dtype, s.device)
     dh = memory.empty((s.N, s.B, s.H), s.compute, s.device)
-    sums = memory.empty((s.N, s.B, 7, s.H), s.compute, s.device).zero_() if _wants_sums(a) else None
+    wants_sums = a.d_bias is not None or a.d_peephole is not None
+    sums = memory.empty((s.N, s.B, 7, s.H), s.compute, s.device).zero_() if wants_sums else None
     reverse = _reverse_bits(r.reverse)
     entry = kernels().cuda_pointwise_backward
     for t in reversed(range(s.T)):
@@ -334,7 +318,12 @@ def _stepwise_backward(r: Recurrence, a: Backward) -> None:
             address(sums),
         )
     _start_gradients(r, a, d_step, dh, dc)
-    _store_sums(sums, s, a)
+    if sums is not None:
+        totals = sums.sum(1)  # [N, 7, H]
+        if a.d_bias is not None:
+            a.d_bias.copy_(totals[:, :4].reshape(s.N, 4 * s.H))
+        if a.d_peephole is not None:
+            a.d_peephole.copy_(totals[:, 4:])
 
 
 def _start_gradients(r: Recurrence, a: Backward, d_step: Tensor, dh: Tensor, dc: Tensor) -> None:

@@ -86,6 +86,12 @@ class Recurrence:
         """``[N, B, H]`` C, plain; none means zeros."""
         return self._for_each(self.start_c)
 
+    @_Once
+    def shared_start(self) -> bool:
+        """Whether each start state that is given is one for several recurrences."""
+        given = [start for start in (self.start_h, self.start_c) if start is not None]
+        return self.shape.N > 1 and bool(given) and all(start.shape[0] == 1 for start in given)
+
     def _joined(self, vectors: Sequence[Tensor], shape: tuple[int, ...]) -> Tensor | None:
         if not vectors:
             return None

@@ -56,7 +56,7 @@ CARDS = {
     )
 }
 
-# What the driver calls them; a name that two cards share is told apart by its SMs.
+# Part of what the driver calls them -> the card; the first part that the name has counts.
 _NAMES = (
     ("A100", "A100"),
     ("H100 PCIe", "H100 PCIe"),

@@ -6,7 +6,7 @@ import functools
 from collections.abc import Iterator
 from dataclasses import replace
 
-from lstmrep.planner.problem import BYTES, GATES, CudaPass, GridLayout, Machine, Problem
+from lstmrep.planner.problem import BYTES, GATES, CudaPass, GridLayout, Machine, Problem, on_tensor_cores, uses_tf32
 from lstmrep.planner.steptime import BLOCK_BYTES, ROW_TILE, TILE_BYTES, WARPS, grid_time
 
 THREADS = 32 * WARPS
@@ -70,8 +70,8 @@ def grid_pass(p: Problem, m: Machine, backward: bool) -> CudaPass | str:
     """The grid-resident pass with the layout of the least modelled time, or why it cannot run."""
     if m.card is None:
         return "the card is not known"
-    tf32 = p.dtype == "float32" and m.tf32
-    tensor = p.dtype != "float32" or tf32
+    tf32 = uses_tf32(p, m)
+    tensor = on_tensor_cores(p, tf32)
     best: GridLayout | None = None
     best_time = float("inf")
     for g in layouts(p, m, backward, tensor):

@@ -47,7 +47,7 @@ class Problem:
 class Card:
     """A CUDA card, as far as plans depend on it.
 
-    The rates are for the step-time model only; 0 where they are not known, and then nothing is modelled.
+    The rates are for the step-time model only; where they are 0, estimates take their place (``cards.with_rates``).
 
     Args:
         name: for printing.
@@ -86,7 +86,7 @@ class Machine:
         gpu: name and capability of the current CUDA device, for printing.
         card: what the CUDA kernels' sizes depend on, or none where it is not known (then only stepwise runs).
         tf32: torch allows TF32 in float32 products on CUDA.
-        cuda_kernel: ``"auto"``, or the one CUDA kernel that may run: ``"stepwise"``, ``"cta_resident"``.
+        cuda_kernel: ``"auto"``, or the one CUDA kernel that may run, as LSTMREP_CUDA_KERNEL names it.
     """
 
     native: str = ""
@@ -97,6 +97,16 @@ class Machine:
     card: Card | None = None
     tf32: bool = False
     cuda_kernel: str = "auto"
+
+
+def uses_tf32(p: Problem, m: Machine) -> bool:
+    """Whether a kernel over whole sequences rounds the operands of its products to TF32."""
+    return p.dtype == "float32" and m.tf32
+
+
+def on_tensor_cores(p: Problem, tf32: bool) -> bool:
+    """Whether its products run on tensor cores: all but true float32."""
+    return p.dtype != "float32" or tf32
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from lstmrep.planner.problem import BYTES, GATES, CudaPass, Machine, Problem
+from lstmrep.planner.problem import BYTES, GATES, CudaPass, Machine, Problem, on_tensor_cores, uses_tf32
 
 RESIDENT_UNITS = 16  # hidden units of a warp
 RESIDENT_NARROW, RESIDENT_WIDE = 8, 12  # most warps of the two widths of cta_resident
@@ -29,8 +29,8 @@ def resident_pass(p: Problem, m: Machine, backward: bool) -> CudaPass | str:
     """The CTA-resident pass, or why it cannot run. Rows: as few as give every SM at most one CTA."""
     if m.card is None:
         return "the card's shared memory is not known"
-    tf32 = p.dtype == "float32" and m.tf32
-    tensor = p.dtype != "float32" or tf32
+    tf32 = uses_tf32(p, m)
+    tensor = on_tensor_cores(p, tf32)
     warps = -(-p.hidden_size // RESIDENT_UNITS)
     most_warps = RESIDENT_WIDE if BYTES[p.dtype] == 2 else RESIDENT_NARROW
     if warps > most_warps:

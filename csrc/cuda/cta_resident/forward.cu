@@ -3,6 +3,7 @@
 
 #include "cuda/cta_resident/launch.cuh"
 #include "cuda/cta_resident/launch.h"
+#include "cuda/recurrence/dispatch.cuh"
 
 namespace lstmrep {
 namespace cuda {
@@ -20,14 +21,8 @@ void launch_as(int device, void* stream, const RecurrenceForwardArgs& args) {
 
 void resident_forward(int device, void* stream, DType dtype, bool tf32,
                       const RecurrenceForwardArgs& args) {
-  switch (dtype) {
-    case DType::kBFloat16:
-      return launch_as<BFloat16>(device, stream, args);
-    case DType::kFloat16:
-      return launch_as<Float16>(device, stream, args);
-    default:
-      return tf32 ? launch_as<Tf32>(device, stream, args) : launch_as<float>(device, stream, args);
-  }
+  with_operand(dtype, tf32,
+               [&](auto operand) { launch_as<decltype(operand)>(device, stream, args); });
 }
 
 }  // namespace cuda
