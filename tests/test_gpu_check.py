@@ -20,7 +20,6 @@ from gpu_stages.setup import KERNELS, Setup
 
 from lstmrep import machine, native
 from lstmrep.plan import Card, Machine
-from lstmrep.testing.cases import Case
 
 ROOT = Path(__file__).resolve().parents[1]
 NAMES = ["machine", "tests", "compute-sanitizer", "streams", "launches", "trust", "timing"]
@@ -77,7 +76,7 @@ def test_the_whole_check_on_the_emulated_device(tmp_path):
     # The table of times is full of rows and empty of times.
     rows = [line for line in text.splitlines() if re.match(r"\| (bfloat16|float32) \| \d+ \| \d+ \|", line)]
     assert len([row for row in rows if "torch.nn.LSTM" in row]) == 8
-    assert len([row for row in rows if "stepwise, peepholes" in row]) == 8
+    assert len([row for row in rows if "| yes |" in row and "lstmrep stepwise" in row]) == 8
     assert all(row.endswith("| not timed |") or "| cannot run: " in row for row in rows)
 
 
@@ -253,32 +252,34 @@ def test_kernels_copies_and_fills_are_told_apart_in_a_trace():
 
 
 @needs_emulator
-@pytest.mark.parametrize("training", [False, True])
-def test_a_row_that_is_wrong_gets_no_time(training, monkeypatch, tmp_path):
+@pytest.mark.parametrize("spoil_training", [False, True])
+def test_a_row_that_is_wrong_gets_no_time(spoil_training, monkeypatch, tmp_path):
     """Every output and gradient is behind the gate: one element of the last of them is moved."""
     from gpu_stages.record import Record
+    from lstm_bench.problems import Problem
+    from lstm_bench.workload import Workload
 
-    true_call = timing.call
+    true_results = Workload.results
 
-    def spoilt(module, x, training):
-        results = true_call(module, x, training)
-        if isinstance(module, torch.nn.LSTM):
+    def spoilt(self, module, training):
+        results = true_results(self, module, training)
+        if type(module) is torch.nn.LSTM and training == spoil_training:
             results[list(results)[-1]].detach().view(-1)[0] += 1
         return results
 
-    monkeypatch.setattr(timing, "call", spoilt)
+    monkeypatch.setattr(Workload, "results", spoilt)
     record = Record(tmp_path / "record.json")
-    timing.one_table(Setup(emulated=True), record, Case(T=3, B=2, I=8, H=8), training)
+    work = Workload(Problem("lstm", 8, 8, 3, 2), torch.float32, torch.device("cpu"))
+    timing.one_problem(Setup(emulated=True), record, work)
     found = json.loads((tmp_path / "record.json").read_text())
     assert len(found["failures"]) == 1 and "torch.nn.LSTM" in found["failures"][0]
     rows = [line for line in found["lines"] if "torch.nn.LSTM" in line]
-    assert len(rows) == 1 and rows[0].endswith("| no time: failed the gate |")
+    assert len(rows) == 1 and "| no time: wrong result, " in rows[0]
     assert sum(line.endswith("| not timed |") for line in found["lines"]) >= 2
 
 
 def test_a_cell_is_the_median_and_what_most_rounds_lie_between():
-    assert timing.cell([float(n) for n in range(1, 12)]) == "6.000 (3.000 to 9.000)"
-    assert timing.cell([]) == "no time: the timing failed"
+    assert timing.cell([float(n) for n in range(1, 12)]) == "6 (3 to 9)"
 
 
 def test_the_real_card_is_planned_for_as_if_it_were_no_larger(monkeypatch):

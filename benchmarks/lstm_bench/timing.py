@@ -1,0 +1,98 @@
+"""The clock: contenders take turns, so that a slow moment of the machine falls on all of them."""
+
+from __future__ import annotations
+
+import gc
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+
+# A turn lasts at least this long, so that the clock's own cost and its resolution do not count.
+TURN_SECONDS = 4e-3
+MOST_CALLS = 100
+LEAST_ROUNDS, MOST_ROUNDS = 5, 40
+
+
+@dataclass
+class Turn:
+    """Something to be timed against others.
+
+    Args:
+        call: runs it once.
+        inside: entered around its turns.
+    """
+
+    call: Callable[[], object]
+    inside: Callable[[], AbstractContextManager[Any]]
+    calls: int = 1
+    times: list[float] = field(default_factory=list)  # milliseconds a call, one each round
+
+
+def take_turns(turns: Sequence[Turn], device: torch.device, seconds: float, rounds: int = 0) -> None:
+    """Fill ``times`` of all, as many rounds for each.
+
+    Each turn begins with a call that is not timed, unless that would take long: the turn before has emptied the caches,
+    and where a kernel is forced its plan is made anew.
+
+    Args:
+        turns: who takes part; every round begins with another of them.
+        device: whose clock counts.
+        seconds: to spend on all rounds, about; at least LEAST_ROUNDS are run.
+        rounds: run exactly so many instead.
+    """
+    spent = 0.0
+    for turn in turns:
+        with turn.inside():
+            turn.call()  # plans, library handles, the allocator
+            once = milliseconds(device, turn.call, 1) / 1e3
+        turn.calls = max(1, min(MOST_CALLS, int(TURN_SECONDS / max(once, 1e-9))))
+        spent += once * (turn.calls + 1)
+    wanted = rounds or max(LEAST_ROUNDS, min(MOST_ROUNDS, int(seconds / max(spent, 1e-9))))
+    was_on = gc.isenabled()
+    gc.collect()
+    gc.disable()
+    try:
+        for k in range(wanted):
+            for turn in [*turns[k % len(turns) :], *turns[: k % len(turns)]]:
+                with turn.inside():
+                    if turn.calls > 1 or device.type == "cuda":
+                        turn.call()
+                    turn.times.append(milliseconds(device, turn.call, turn.calls))
+    finally:
+        if was_on:
+            gc.enable()
+
+
+def milliseconds(device: torch.device, call: Callable[[], object], calls: int) -> float:
+    """Of one of some calls in a row: by events on the current stream of a CUDA device, else by the wall clock."""
+    if device.type == "cuda":
+        start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+        torch.cuda.synchronize()
+        start.record()
+        for _ in range(calls):
+            call()
+        end.record()
+        end.synchronize()
+        return float(start.elapsed_time(end)) / calls
+    begin = time.perf_counter()
+    for _ in range(calls):
+        call()
+    return (time.perf_counter() - begin) / calls * 1e3
+
+
+def spread(times: Sequence[float]) -> tuple[float, float, float]:
+    """The 20th percentile, the median and the 80th percentile."""
+    if len(times) == 1:
+        return times[0], times[0], times[0]
+    low, *_, high = statistics.quantiles(times, n=5, method="inclusive")
+    return low, statistics.median(times), high
+
+
+def ratio(times: Sequence[float], baseline: Sequence[float]) -> float:
+    """The median over rounds of a time over the baseline's in the same round."""
+    return statistics.median(a / b for a, b in zip(times, baseline, strict=True))
