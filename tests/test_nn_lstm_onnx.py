@@ -1,10 +1,8 @@
-"""The peephole LSTM against ONNX Runtime's LSTM operator, whose input P holds the same three diagonal matrices.
-
-ONNX orders gates i, o, f, c and peepholes i, o, f; torch and lstmrep order gates i, f, g, o and peepholes i, f, o.
-"""
+"""The peephole LSTM against ONNX Runtime's LSTM operator, whose input P holds the same three diagonal matrices."""
 
 import pytest
 import torch
+from lstm_bench.rivals import ONNX_GATES, ONNX_PEEPHOLES, reordered
 from module_runs import draw, draw_state, module_budget, reference, run
 from torch import Tensor
 
@@ -21,8 +19,6 @@ ACCEPTED = 5e-6
 T, B, I = 12, 5, 6
 # Rows for the budget: with one unit, B rows are B numbers, too few for the reference to show its largest error.
 MANY = 65
-GATES = [0, 3, 1, 2]  # i, f, g, o -> i, o, f, c
-PEEPHOLES = [0, 2, 1]  # i, f, o -> i, o, f
 LENGTHS = [12, 7, 1, 12, 3]
 # One list for each direction. Affine is alpha * x + beta.
 ACTIVATIONS = {"tanh": ["Sigmoid", "Tanh", "Tanh"], "relu": ["Sigmoid", "Relu", "Affine"]}
@@ -30,25 +26,25 @@ IDENTITY = {"activation_alpha": [1.0], "activation_beta": [0.0]}
 DIRECTIONS = {"forward": [""], "reverse": [""], "bidirectional": ["", "_reverse"]}
 
 
-def _reordered(t: Tensor, order: list[int]) -> Tensor:
-    """Blocks of equal size along the first dimension in another order."""
-    blocks = t.detach().chunk(len(order))
-    return torch.cat([blocks[k] for k in order])
-
-
 def _weights(module: lstmrep.LSTM, suffixes: list[str]) -> dict[str, Tensor]:
     """W ``[D, 4H, I]``, R ``[D, 4H, H]``, B ``[D, 8H]``, P ``[D, 3H]``."""
     p = module.state_dict()
 
     def gates(name: str, suffix: str) -> Tensor:
-        return _reordered(p[f"{name}_l0{suffix}"], GATES)
+        return reordered(p[f"{name}_l0{suffix}"], ONNX_GATES)
+
+    def peepholes(suffix: str) -> Tensor:
+        return torch.cat([p[f"weight_{k}_l0{suffix}"] for k in ("pi", "pf", "po")])
 
     return {
         "W": torch.stack([gates("weight_ih", s) for s in suffixes]),
         "R": torch.stack([gates("weight_hh", s) for s in suffixes]),
         "B": torch.stack([torch.cat([gates("bias_ih", s), gates("bias_hh", s)]) for s in suffixes]),
         "P": torch.stack(
-            [_reordered(torch.cat([p[f"weight_{k}_l0{s}"] for k in ("pi", "pf", "po")]), PEEPHOLES) for s in suffixes]
+            [
+                reordered(torch.cat([p[f"weight_{k}_l0{s}"] for k in ("pi", "pf", "po")]), ONNX_PEEPHOLES)
+                for s in suffixes
+            ]
         ),
     }
 

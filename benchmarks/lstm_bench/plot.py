@@ -35,7 +35,12 @@ def draw(file: Path, rows: Sequence[Row], title: str) -> str:
     cases = list(dict.fromkeys(f"{r.problem}, {r.dtype}" for r in shown))
     height = 1.5 + 0.22 * len(cases)
     figure, panels = pyplot.subplots(
-        1, max(1, len(passes)), figsize=(4 + 3.2 * max(1, len(passes)), height), sharey=True, squeeze=False
+        1,
+        max(1, len(passes)),
+        figsize=(4 + 3.2 * max(1, len(passes)), height),
+        sharey=True,
+        squeeze=False,
+        layout="constrained",
     )
     for panel, one in zip(panels[0], passes, strict=False):
         for k, contender in enumerate(contenders):
@@ -63,9 +68,8 @@ def draw(file: Path, rows: Sequence[Row], title: str) -> str:
             if label not in labels:
                 handles.append(handle)
                 labels.append(label)
-    figure.legend(handles, labels, loc="lower center", ncols=4, fontsize=7)
+    figure.legend(handles, labels, loc="outside lower center", ncols=4, fontsize=7)
     figure.suptitle(title, fontsize=8)
-    figure.tight_layout(rect=(0, 0.6 / height, 1, 1))
     with replacing(file) as part:
         figure.savefig(part, dpi=130, format="png", bbox_inches="tight")
     pyplot.close(figure)
