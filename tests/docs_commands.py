@@ -165,8 +165,11 @@ def to_run(command: Command, rule: Rule) -> list[list[str]]:
     documented = [rule.stands_for.get(word, word) for word in command.words]
     extra = rule.toy(documented)
     changed = {word.split("=")[0] for word in documented if "=" in word} & {word.split("=")[0] for word in extra}
-    dry = [documented[documented.index("lstmrep") - 1 :]] if changed and "train" in documented else []
-    return [*(["python", *words, "--dry-run"] for words in dry), [*documented, *extra]]
+    if not changed:
+        return [[*documented, *extra]]
+    _, _, verb, *rest = documented[documented.index("lstmrep") - 1 :]
+    words = ["train", "demo", *rest] if verb == "demo" else [verb, *rest]
+    return [["python", "-m", "lstmrep", *words, "--dry-run"], [*documented, *extra]]
 
 
 def executed(words: list[str]) -> list[str]:
