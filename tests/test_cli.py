@@ -1,5 +1,6 @@
 """The command line: each command does what its help says, and every mistake ends with one sentence and status 2."""
 
+import importlib
 import re
 import subprocess
 import sys
@@ -174,6 +175,49 @@ def test_help_of_every_command_has_an_example(capsys):
             main([name, "--help"])
         assert ended.value.code == 0
         assert f"python -m lstmrep {name}" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("name", ["", *(name for name in COMMANDS if name != "info")])
+def test_examples_of_the_help_are_understood(name, monkeypatch):
+    """Each one parses, with settings after options too, and every training from a shipped configuration resolves."""
+    module = importlib.import_module(COMMANDS[name][0] if name else "lstmrep.cli")
+    examples = [line.split() for line in re.findall(r"-m lstmrep (.*)$", module.EPILOG, re.MULTILINE)]
+    assert examples
+    for words in examples:
+        with monkeypatch.context() as patch:
+            patch.setattr(importlib.import_module(COMMANDS[words[0]][0]), "run", lambda given: 0)
+            assert main(words) == 0
+        if words[0] == "train" and words[1] in runs.shipped():
+            assert main([*words, "--dry-run"]) == 0
+
+
+def test_settings_may_stand_anywhere(tmp_path, capsys):
+    orders = [
+        ["toy", "model.hidden_size=8", "train.seed=5", "--out", "x"],
+        ["toy", "model.hidden_size=8", "--out", "x", "train.seed=5"],
+        ["--out", "x", "toy", "model.hidden_size=8", "train.seed=5"],
+        ["model.hidden_size=8", "--out", "x", "toy", "train.seed=5"],
+    ]
+    made = set()
+    for order in orders:
+        assert main(["train", *order, "--dry-run"]) == 0
+        made.add(capsys.readouterr().out)
+    assert len(made) == 1 and "seed = 5" in made.pop()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "unknown"),
+    [
+        (["train", "toy", "--out", "x", "--hiden", "3"], "--hiden 3"),
+        (["info", "train.seed=5"], "train.seed=5"),
+        (["predict", "x", "--input", "a", "--output", "b", "data.seed=5"], "data.seed=5"),
+    ],
+)
+def test_words_that_no_command_knows(arguments, unknown, capsys):
+    with pytest.raises(SystemExit) as ended:
+        main(arguments)
+    assert ended.value.code == 2
+    assert f"unrecognized arguments: {unknown}" in capsys.readouterr().err
 
 
 def test_as_a_process():

@@ -20,6 +20,8 @@ COMMANDS = {
     "eval": ("lstmrep.cli.evaluate", "score a trained model beside the baselines"),
     "predict": ("lstmrep.cli.predict", "continue clips of a file"),
 }
+# Arguments of commands that are lists of settings.
+WORDS = ("config", "changes")
 EPILOG = """examples:
   python -m lstmrep info
   python -m lstmrep demo
@@ -52,7 +54,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             name, help=summary, description=summary, formatter_class=argparse.RawDescriptionHelpFormatter
         )
         importlib.import_module(module).add_arguments(made)
-    given = parser.parse_args(arguments)
+    given = _parse(parser, arguments)
     try:
         status: int = importlib.import_module(COMMANDS[given.command][0]).run(given)
     except KeyboardInterrupt:
@@ -65,3 +67,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"error: {text}", file=sys.stderr)
         return 2
     return status
+
+
+def _parse(parser: argparse.ArgumentParser, arguments: Sequence[str] | None) -> argparse.Namespace:
+    """The arguments, with settings before, between and after the options.
+
+    argparse fills a list of words from the first unbroken row of them and does not know the later ones.
+    """
+    given, rest = parser.parse_known_args(arguments)
+    words = next((getattr(given, name) for name in WORDS if hasattr(given, name)), None)
+    if rest and (words is None or any(word.startswith("-") for word in rest)):
+        parser.error(f"unrecognized arguments: {' '.join(rest)}")
+    if words is not None:
+        words.extend(rest)
+    return given
