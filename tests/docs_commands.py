@@ -123,7 +123,6 @@ class Rule:
         needs: packages without which it is skipped.
         stands_for: what a placeholder in the documented command is taken for.
         mention: it is for inline code only.
-        awaited: no page has such a command yet.
         toy: documented words -> words appended so that it is small.
         elsewhere: raises Mistake where it is not true that the command is run by another test.
         check: raises Mistake where what can be known without running it is wrong.
@@ -133,7 +132,6 @@ class Rule:
     needs: tuple[str, ...] = ()
     stands_for: dict[str, str] = field(default_factory=dict)
     mention: bool = False
-    awaited: bool = False
     toy: Callable[[list[str]], list[str]] | None = None
     elsewhere: Callable[[Command], None] | None = None
     check: Callable[[Command], None] | None = None
@@ -371,8 +369,10 @@ RULES = [
         stands_for={"STAGE": "machine"},
         toy=small_gpu_check,
     ),
-    Rule(r"python benchmarks/bench_lstm\.py( .+)?", awaited=True, toy=small_bench),
-    Rule(r'pip install (\.|"\.\[test,files\]")', elsewhere=run_by_ci_from_readme),
+    Rule(r"python benchmarks/bench_lstm\.py", elsewhere=run_by_ci_from_readme),
+    Rule(r"python benchmarks/bench_lstm\.py .+", toy=small_bench),
+    Rule(r"python benchmarks/bench_overhead\.py", toy=lambda words: ["--rounds", "1"]),
+    Rule(r'pip install "\.\[(bench|test,files)\]"', elsewhere=run_by_ci_from_readme),
     Rule(r"LSTMREP_NATIVE=0 pip install \.", elsewhere=run_by_ci_without_native),
     Rule(r'pip install "\.\[[\w,]+\]"', check=extras_exist),
     Rule(r"pytest", elsewhere=run_by_ci_from_readme),
@@ -387,7 +387,7 @@ def unused(rules: list[Rule], found: list[Command]) -> list[str]:
     users: dict[str, list[Command]] = {rule.pattern: [] for rule in rules}
     for command in found:
         users[rule_of(command, rules).pattern].append(command)
-    left = [rule.pattern for rule in rules if not users[rule.pattern] and not rule.awaited]
+    left = [rule.pattern for rule in rules if not users[rule.pattern]]
     for rule in rules:
         words = {word for command in users[rule.pattern] for word in command.words}
         left += [f"{name} of {rule.pattern}" for name in rule.stands_for if name not in words]
