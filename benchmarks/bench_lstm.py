@@ -15,24 +15,22 @@ import os
 import platform
 import sys
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import torch
 from lstm_bench import plot, report
-from lstm_bench.contenders import Way, contenders
+from lstm_bench.contenders import contenders
 from lstm_bench.floor import Rates, floor, rates
 from lstm_bench.problems import DTYPES, INFERENCE, PASSES, TRAINING, Problem, chosen, toy
 from lstm_bench.report import Row
 from lstm_bench.rows import Clock, rows
+from lstm_bench.ways import ways
 from lstm_bench.workload import Workload
 
 import lstmrep
 from lstmrep.eval.cost import device_name
-from lstmrep.ops import plans
-from lstmrep.plan import CUDA_KERNELS
 
 RESULTS = Path(__file__).resolve().parent / "results"
 SECONDS, FULL_SECONDS = 1.5, 10.0
@@ -132,31 +130,6 @@ def conditions(device: torch.device) -> str:
     where = f"{processor}, {device_name(device)}" if device.type == "cpu" else device_name(device)
     load = f"; load {os.getloadavg()[0]:.1f} at the start" if hasattr(os, "getloadavg") else ""
     return f"machine: {where}{load}; torch {torch.__version__}, lstmrep {lstmrep.__version__}"
-
-
-def ways(device: torch.device) -> list[Way]:
-    """Through this library: what it chooses, and on CUDA each kernel that may run."""
-    if device.type == "cpu":
-        return [Way("lstmrep")]
-    return [
-        Way("lstmrep" if kernel == "auto" else f"lstmrep, {kernel}", "cuda", lambda kernel=kernel: forced(kernel))
-        for kernel in CUDA_KERNELS
-    ]
-
-
-@contextmanager
-def forced(kernel: str) -> Iterator[None]:
-    """Inside the block LSTMREP_CUDA_KERNEL is ``kernel``."""
-    before = os.environ.get("LSTMREP_CUDA_KERNEL")
-    os.environ["LSTMREP_CUDA_KERNEL"] = kernel
-    plans.reset_plans()
-    try:
-        yield
-    finally:
-        os.environ.pop("LSTMREP_CUDA_KERNEL")
-        if before is not None:
-            os.environ["LSTMREP_CUDA_KERNEL"] = before
-        plans.reset_plans()
 
 
 if __name__ == "__main__":

@@ -7,13 +7,13 @@ Each is held against float64 before its clock starts.  Unlike bench_lstm.py the 
 
 import os
 
-import bench_lstm
 import pytest
 import torch
 from lstm_bench.contenders import contenders
 from lstm_bench.gate import Gate
 from lstm_bench.problems import INFERENCE, TRAINING, chosen, toy
 from lstm_bench.rows import admit
+from lstm_bench.ways import ways
 from lstm_bench.workload import Workload
 
 TOY = bool(os.environ.get("BENCH_TOY"))  # tiny sizes: shows that the suite works
@@ -29,7 +29,7 @@ CONTENDERS = ("baseline", "lstmrep")
 def test_speed(problem, dtype, passes, who, benchmark):
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     work = Workload(problem, dtype, device)
-    one = list(contenders(work, bench_lstm.ways(device)[:1], compiled=False))[CONTENDERS.index(who)]
+    one = list(contenders(work, ways(device)[:1], compiled=False))[CONTENDERS.index(who)]
     refusal = admit(one, Gate(work))
     assert refusal is None, refusal.note
     benchmark.group = f"{problem.name}, {work.dtype_name}, {passes}"

@@ -10,12 +10,13 @@ import bench_lstm
 import pytest
 import torch
 from lstm_bench import plot, report
-from lstm_bench.contenders import Way, contenders
+from lstm_bench.contenders import contenders
 from lstm_bench.floor import Measured
 from lstm_bench.gate import Gate, WrongError
 from lstm_bench.problems import ALL, BATCHES, HIDDEN, STEPS, Problem, chosen, toy
 from lstm_bench.report import Row
 from lstm_bench.rows import Clock, admit, rows
+from lstm_bench.ways import Way, ways
 from lstm_bench.workload import Workload
 
 from lstmrep.backends import TABLE, Backend, cpu
@@ -188,6 +189,23 @@ def test_bad_options_are_told(given, said, capsys):
     with pytest.raises(SystemExit, match="2"):
         bench_lstm.main(given)
     assert said in capsys.readouterr().err
+
+
+def test_each_cuda_kernel_is_a_way_of_its_own(monkeypatch):
+    assert [way.label for way in ways(CPU)] == ["lstmrep"]
+    found = ways(torch.device("cuda"))
+    assert [way.label for way in found] == [
+        "lstmrep",
+        "lstmrep, cta_resident",
+        "lstmrep, grid_resident",
+        "lstmrep, stepwise",
+    ]
+    for before in (None, "stepwise"):
+        if before:
+            monkeypatch.setenv("LSTMREP_CUDA_KERNEL", before)
+        with found[1].inside():
+            assert os.environ["LSTMREP_CUDA_KERNEL"] == "cta_resident"
+        assert os.environ.get("LSTMREP_CUDA_KERNEL") == before
 
 
 def test_the_list_of_problems(capsys):

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
+from lstm_bench.ways import forced
 from torch import Tensor
 
 from gpu_stages.record import Record, SkipError
 from lstmrep import machine, native
-from lstmrep.ops import lstm, plans
+from lstmrep.ops import lstm
 from lstmrep.plan import CUDA_KERNELS, PlanError, Problem, plan
 from lstmrep.testing.cases import Case, numbers
 
@@ -58,16 +58,8 @@ class Setup:
             with emulated_device(Card("emulated card", 9, 0, 4, 227 << 10), kernel=kernel) as module:
                 yield module
             return
-        before = os.environ.get("LSTMREP_CUDA_KERNEL")
-        os.environ["LSTMREP_CUDA_KERNEL"] = kernel
-        plans.reset_plans()
-        try:
+        with forced(kernel):
             yield native.module()
-        finally:
-            os.environ.pop("LSTMREP_CUDA_KERNEL")
-            if before is not None:
-                os.environ["LSTMREP_CUDA_KERNEL"] = before
-            plans.reset_plans()
 
     def refusal(self, kernel: str, problem: Problem) -> str:
         """Why ``kernel`` cannot run a problem here, or ``""``: the planner is asked."""

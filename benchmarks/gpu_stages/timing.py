@@ -6,12 +6,13 @@ import functools
 from collections.abc import Iterator, Sequence
 
 import torch
-from lstm_bench.contenders import Contender, Way, contenders
+from lstm_bench.contenders import Contender, contenders
 from lstm_bench.gate import Gate
 from lstm_bench.problems import INFERENCE, TRAINING, Problem
 from lstm_bench.report import figures
 from lstm_bench.rows import admit
 from lstm_bench.timing import Turn, spread, take_turns
+from lstm_bench.ways import Way
 from lstm_bench.workload import Workload
 
 from gpu_stages.record import Record

@@ -16,24 +16,10 @@ import lstmrep
 from lstm_bench import rivals
 from lstm_bench.problems import INFERENCE, PASSES
 from lstm_bench.torch_parts import EagerLSTM, TorchClassifier, TorchComposite, names_in_common
+from lstm_bench.ways import Way
 from lstm_bench.workload import Workload
 from lstmrep import machine
 from lstmrep.plan import CudaPass, Plan, PlanError, plan
-
-
-@dataclass
-class Way:
-    """One way through this library.
-
-    Args:
-        label: as the table names it.
-        backend: what the module is told.
-        inside: entered around every call, for a kernel that is forced by the environment.
-    """
-
-    label: str
-    backend: str = "auto"
-    inside: Callable[[], AbstractContextManager[Any]] = contextlib.nullcontext
 
 
 @dataclass
