@@ -23,7 +23,7 @@ def explain(what: Problem | LSTM | CompositeModel | ActionClassifier, input: tor
             frames. Only its shape counts; a tensor on the meta device does.
 
     Returns:
-        One plan a call of the op: layers in order, for a composite model the encoder's, then the decoders'.
+        One plan a call of the op, layers in order; for a composite model the encoder's, then the decoders'.
 
     Raises:
         lstmrep.PlanError: a forced backend cannot run; the message says why.

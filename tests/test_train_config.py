@@ -1,4 +1,4 @@
-"""Configs: files, overrides, round trips, one sentence for what is wrong, and the table of docs/training.md."""
+"""Configs: files, overrides, round trips, one sentence for what is wrong, and the table of docs/configuration.md."""
 
 import dataclasses
 import importlib
@@ -12,7 +12,7 @@ from lstmrep.train import Config, OptimizerConfig, TrainConfig, load
 from lstmrep.train.config import from_dict
 from lstmrep.train.settings import range_text
 
-DOC = Path(__file__).resolve().parents[1] / "docs" / "training.md"
+DOC = Path(__file__).resolve().parents[1] / "docs" / "configuration.md"
 
 
 def test_files_and_overrides(tmp_path):

@@ -26,7 +26,7 @@ class ClipDataset(Dataset[Item]):
 
     Attributes:
         frame_shape: (C, H, W).
-        num_frames: T.
+        num_frames: T, frames of a clip.
         infinite: whether any index >= 0 is a clip of its own; ``len(data)`` is then nominal.
     """
 

@@ -103,7 +103,7 @@ def displacement(first: Tensor, second: Tensor) -> Tensor:
         second: the same shape.
 
     Returns:
-        int64 ``[B, 2]``: down and right, each from -size/2 to size/2. Zero where an image is empty.
+        int64 ``[B, 2]``, down and right, each from -size/2 to size/2. Zero where an image is empty.
     """
     cross = (torch.fft.fft2(first.double()).conj() * torch.fft.fft2(second.double())).sum(1)
     size = cross.abs()

@@ -121,7 +121,7 @@ def confusion(predicted: Tensor, labels: Tensor, classes: int) -> Tensor:
     Args:
         predicted: int64 ``[N]``; entries of -1 (a video without clips) are left out.
         labels: int64 ``[N]``, 0 to ``classes - 1``.
-        classes: K.
+        classes: K, how many there are.
 
     Returns:
         int64 ``[K, K]``, row the true class, column the predicted one.

@@ -74,9 +74,12 @@ class Report:
         description: the data: source, split, seed, settings.
         clips: clips evaluated.
         input_frames: frames that the encoder read.
-        trained: future frames that the model was built for; ``steps``: future frames that were predicted.
-        parameters, flops_per_clip: of one forward pass, see :func:`lstmrep.eval.flops_per_clip`.
-        clips_per_second: free-running forward passes, ``device``: where. 0 where nothing was run (``recompute``).
+        trained: future frames that the model was built for.
+        steps: future frames that were predicted.
+        parameters: of the model.
+        flops_per_clip: of one forward pass, see :func:`lstmrep.eval.flops_per_clip`.
+        clips_per_second: free-running forward passes; 0 where nothing was run (``recompute``).
+        device: where they ran.
         notes: one sentence on each column or row that is left out.
         arrays: ``inputs``, ``trues``, ``preds``, ``reconstruction`` (in decode order) and the teacher-forced ones,
             float32 ``[kept clips, frames, *frame]``; ``mean`` where one was given.
@@ -98,7 +101,7 @@ class Report:
 
     @property
     def loss(self) -> str:
-        """The paper's loss of this kind of output: ``"cross_entropy"`` or ``"half_squared_error"``."""
+        """The paper's loss of this kind of output, ``"cross_entropy"`` or ``"half_squared_error"``."""
         return self.settings.loss
 
     @property

@@ -67,8 +67,8 @@ class ActionClassifier(Pretrained, nn.Module):
     Args:
         input_size: D, values of a frame (4096 for fc6 features); frames of any shape with D values are taken.
         hidden_size: H, units of every layer.
-        num_classes: K.
-        num_layers: L. Default 1.
+        num_classes: K, classes.
+        num_layers: L, stacked layers. Default 1.
         dropout: probability of dropping a value between layers, the softmax being the last, in training; never
             through time. Default 0.
         peephole, cell, batch_first, recompute, backend, init, device, dtype: as for ``lstmrep.CompositeModel``.

@@ -126,7 +126,7 @@ class LSTM(nn.Module):
 
     @property
     def num_directions(self) -> int:
-        """D: 2 when bidirectional, else 1."""
+        """D of the shapes, which is 2 when bidirectional, else 1."""
         return 2 if self.bidirectional else 1
 
     def _suffixes(self, layer: int) -> tuple[str, ...]:

@@ -26,7 +26,7 @@ SCHEDULES = ("constant", "step", "onecycle", "cosine")
 
 @dataclass(frozen=True)
 class OptimizerConfig:
-    """Section ``optimizer``. Fields, defaults and ranges are in the table of docs/training.md."""
+    """Section ``optimizer``. Fields, defaults and ranges are in the table of docs/configuration.md."""
 
     name: str = setting("adam", "the update rule; velocity_* are the released code's", choices=OPTIMIZERS)
     lr: float = setting(1e-3, "learning rate at its height", low=0.0)
@@ -52,7 +52,7 @@ class OptimizerConfig:
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """Section ``train``. Fields, defaults and ranges are in the table of docs/training.md."""
+    """Section ``train``. Fields, defaults and ranges are in the table of docs/configuration.md."""
 
     max_iters: int = setting(10000, "updates in all, those before a resume counted", low=0)
     batch_size: int = setting(64, "sequences of an update, over all processes together", low=1)

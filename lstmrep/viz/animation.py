@@ -42,7 +42,7 @@ def animation(
         hold: how long the last frame shows; the same rule. Default 1000.
 
     Returns:
-        How many frames the film has: T plus the frames of the future.
+        How many frames the film has, T plus the frames of the future.
 
     Raises:
         TypeError, ValueError: no images, shapes that do not belong together, a time that the format cannot hold.

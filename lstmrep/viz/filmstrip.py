@@ -45,7 +45,7 @@ def filmstrip(
         scale: each value becomes a square of this many pixels. Default 2.
 
     Returns:
-        The grid: ``grid.box(row, column)`` is where a frame lies.
+        The grid, whose ``grid.box(row, column)`` is where a frame lies.
 
     Raises:
         TypeError, ValueError: no images, shapes that do not belong together, a reconstruction longer than the input.

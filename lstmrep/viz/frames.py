@@ -94,9 +94,11 @@ class Grid:
     """Where frames lie in a picture: rows below each other, columns in time, all in pixels.
 
     Attributes:
-        height, width: of a frame as drawn.
+        height: of a frame as drawn.
+        width: of a frame as drawn.
         gap: between frames.
-        left, top: room for the rows' names and the columns' numbers.
+        left: room for the rows' names.
+        top: room for the columns' numbers.
         divide: column before which there is a wider gap, and how wide it is.
     """
 
