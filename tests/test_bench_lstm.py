@@ -50,6 +50,8 @@ def test_the_command_as_a_user_types_it(tmp_path):
     assert (tmp_path / "out" / "bench.png").read_bytes().startswith(b"\x89PNG")
     table = (tmp_path / "out" / "bench.md").read_text()
     assert table.count("\n| lstm-") == sum(r["problem"].startswith("lstm") for r in found)
+    summary = [line for line in run.stdout.splitlines() if line.startswith("| `")]
+    assert len(summary) == len({r["problem"] for r in found}) and all(line in table for line in summary)
 
 
 def test_the_suite_for_pytest_benchmark():
@@ -222,7 +224,21 @@ def test_files_and_verdict_say_what_happened(tmp_path):
     files = report.save(tmp_path, ["machine: x"], [good, bad])
     assert [Path(f).name for f in files] == ["bench.csv", "bench.md"]
     text = (tmp_path / "bench.md").read_text()
-    assert "- machine: x" in text and r"a\|b" in text and text.count("\n|") == 4
+    assert "- machine: x" in text and r"a\|b" in text
+    assert report.read_csv(tmp_path / "bench.csv") == [good, bad]
+
+
+def test_the_summary_has_this_librarys_rows_over_the_baselines():
+    def row(backend, passes, ratio, problem="p"):
+        return Row(problem, "float32", passes, backend, median=2.0, ratio=ratio)
+
+    made = [row("eager cell", "inference", 1.0), row("lstmrep", "inference", 0.5), row("onnxruntime", "inference", 0.1)]
+    made += [row("lstmrep", "forward+backward", 0.25), row("lstmrep", "inference", 0.0, "without a baseline")]
+    assert report.summary(made) == [
+        "| problem | baseline | float32, inference | float32, forward+backward |",
+        "| --- | --- | --- | --- |",
+        "| `p` | eager cell | 2 ms, 0.50 | 2 ms, 0.25 |",
+    ]
 
 
 def test_a_plot_is_left_out_without_matplotlib(monkeypatch, tmp_path, capsys):

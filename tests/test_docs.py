@@ -43,6 +43,33 @@ def test_readme_has_the_two_commands_that_ci_runs():
     assert (ROOT / ".ci" / "run").read_text().count("README.md") == 2
 
 
+def test_figures_of_the_readme_are_those_of_the_run_that_it_names():
+    from lstm_bench import report
+
+    text = (ROOT / "README.md").read_text()
+    (named,) = re.findall(r"\]\((benchmarks/results/[^)]+)\)", text)
+    rows = report.read_csv((ROOT / named).with_name("bench.csv"))
+    assert "\n".join(report.summary(rows)) in text
+    assert not [r for r in rows if r.wrong or r.note] and {r.rounds for r in rows} <= set(range(5, 41))
+    assert "- machine: Intel(R) Xeon(R) Processor, cpu, avx512, 2 threads;" in (ROOT / named).read_text()
+
+
+def test_what_explain_prints_in_the_readme_is_what_it_prints(capsys):
+    import torch
+
+    import lstmrep
+
+    (shown,) = re.findall(r"```text\n(problem .*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    rnn = lstmrep.LSTM(128, 256, num_layers=2, batch_first=True, peephole=True)
+    lstmrep.explain(rnn, torch.randn(16, 20, 128))
+    printed = capsys.readouterr().out
+
+    def anywhere(text: str) -> list[str]:  # the instruction set and the threads are the machine's
+        return re.sub(r"(avx512|avx2|baseline), \d+ of \d+ threads?", "ISA", text).splitlines()
+
+    assert anywhere(shown) == anywhere(printed)[: shown.count("\n")]
+
+
 def test_docstring_examples_run():
     """The example of every public docstring that has one."""
     import doctest

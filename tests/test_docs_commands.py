@@ -15,6 +15,7 @@ from pathlib import Path
 import docs_commands
 import emulated
 import numpy as np
+import original_files
 import pytest
 from docs_commands import (
     MAKE,
@@ -34,6 +35,12 @@ import lstmrep
 
 SECONDS = 120
 PAGES = docs_commands.pages()
+# What a page calls a file of the released code.
+ORIGINAL = {
+    "MODEL.pbtxt": original_files.MODELS["lstm_combo_1layer_mnist"],
+    "DATA.pbtxt": original_files.DATASETS["bouncing_mnist"],
+    "VALID.pbtxt": original_files.DATASETS["bouncing_mnist"],
+}
 
 
 def environment(**variables):
@@ -103,7 +110,7 @@ class Story:
             )
 
     def prepare(self, command, words):
-        """Inputs that a reader has: a run from another page, clips, a configuration, MNIST's files."""
+        """Inputs that a reader has: a run from another page, clips, configurations, MNIST's files."""
         if words[1] == "benchmarks/gpu_check.py":
             emulated.module()  # built beforehand, which the time limit is not meant for
         verb = words[words.index("lstmrep") + 1] if "lstmrep" in words[:-1] else ""
@@ -121,6 +128,8 @@ class Story:
         for word in words:
             if verb == "train" and word.endswith(".toml") and not (self.folder / word).exists():
                 (self.folder / word).write_text(self.configuration(word))
+            if word in ORIGINAL:
+                (self.folder / word).write_text(original_files.body(ORIGINAL[word]))
             root = word.removeprefix("data.root=")
             if root != word and not Path(root).is_absolute():
                 (self.folder / root).mkdir(parents=True, exist_ok=True)
@@ -308,7 +317,7 @@ def test_claims_are_verified(monkeypatch):
 
 
 def test_stale_registrations_are_named(monkeypatch):
-    found = commands("planted", "`make gpu-check` and `make kernels`")
+    found = commands("planted", "`make gpu-check`, `make kernels`, `make emu-full`")
     made = Rule(r"make .+", elsewhere=docs_commands.run_by_make, stands_for={"THIS": "that"})
     rules = [made, Rule(r"pytest", check=print)]
     assert docs_commands.unused(rules, found) == ["pytest", "THIS of make .+"]

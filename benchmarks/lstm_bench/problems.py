@@ -80,6 +80,7 @@ _DEFAULT = (
     "lstm-i1024-h256-t100-b1-peephole",
     "lstm-i1024-h256-t100-b16",
     "lstm-i1024-h256-t100-b16-peephole",
+    "lstm-i4096-h2048-t10-b1-peephole",
     "composite-i4096-h256-t10+10-b16-peephole",
     "classifier-i4096-h256-t16-b16-peephole",
 )

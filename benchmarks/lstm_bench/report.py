@@ -83,6 +83,30 @@ def save(folder: Path, head: Sequence[str], rows: Sequence[Row]) -> list[str]:
     return [str(file) for file in files]
 
 
+def summary(rows: Sequence[Row]) -> list[str]:
+    """What this library chose in a table of Markdown, a problem a line: milliseconds, and the ratio to the baseline."""
+    own = {(r.problem, r.dtype, r.passes): r for r in rows if r.backend == "lstmrep" and r.ratio}
+    baseline = {r.problem: r.backend for r in reversed(rows) if r.ratio and r.problem in {key[0] for key in own}}
+    columns = list(dict.fromkeys((r.dtype, r.passes) for r in own.values()))
+    table = [["problem", "baseline", *(f"{dtype}, {passes}" for dtype, passes in columns)]]
+    table.append(["---"] * len(table[0]))
+    for problem in dict.fromkeys(r.problem for r in own.values()):
+        cells = []
+        for column in columns:
+            row = own.get((problem, *column))
+            cells.append(f"{figures(row.median)} ms, {row.ratio:.2f}" if row else "")
+        table.append([f"`{problem}`", baseline[problem], *cells])
+    return ["| " + " | ".join(line) + " |" for line in table]
+
+
+def read_csv(file: Path) -> list[Row]:
+    """What ``write_csv`` wrote."""
+    kinds = {f.name: f.type for f in fields(Row)}
+    read = {"str": str, "int": int, "float": float, "bool": lambda text: text == "True"}
+    with file.open(newline="", encoding="utf-8") as lines:
+        return [Row(**{k: read[str(kinds[k])](v) for k, v in row.items()}) for row in csv.DictReader(lines)]
+
+
 def write_csv(file: Path, rows: Sequence[Row]) -> None:
     """All fields of all rows."""
     text = io.StringIO()
@@ -93,12 +117,13 @@ def write_csv(file: Path, rows: Sequence[Row]) -> None:
 
 
 def write_markdown(file: Path, head: Sequence[str], rows: Sequence[Row], last: str) -> None:
-    """The head's lines as a list, the table, the verdict."""
+    """The head's lines and the verdict as a list, the summary, the table."""
     cells = [[cell.replace("|", "\\|") for cell in row.cells()] for row in rows]
     table = [list(COLUMNS), ["---"] * len(COLUMNS), *cells]
-    lines = ["# LSTM benchmark", "", *(f"- {text}" for text in head), ""]
+    lines = ["# LSTM benchmark", "", *(f"- {text}" for text in head), f"- {last}", ""]
+    lines += ["`lstmrep`, and its time over the baseline's:", "", *summary(rows), "", "All rows:", ""]
     lines += ["| " + " | ".join(row) + " |" for row in table]
-    write_text(file, "\n".join([*lines, "", last, ""]))
+    write_text(file, "\n".join([*lines, ""]))
 
 
 def verdict(rows: Sequence[Row]) -> str:
