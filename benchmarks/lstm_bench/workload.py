@@ -16,7 +16,7 @@ Results = dict[str, Tensor]
 
 @dataclass
 class Workload:
-    """A problem with its inputs, drawn once from a fixed seed in float64 and rounded to the dtype.
+    """A problem with its inputs, drawn from a fixed seed and rounded to the dtype.
 
     Args:
         problem: which.
