@@ -20,11 +20,14 @@ def cpu_isas_usable() -> list[str]: ...
 def cpu_isa() -> str: ...
 def set_cpu_isa(name: str) -> None: ...
 def cpu_math(name: str, in_ptr: int, out_ptr: int, n: int) -> None: ...
-def cpu_workspace_bytes(dtype: int, N: int, T: int, B: int, H: int, threads: int, backward: bool) -> int: ...
+def cpu_workspace_bytes(
+    dtype: int, N: int, T: int, B: int, H: int, threads: int, packed: bool, backward: bool
+) -> int: ...
 def cpu_forward(
     dtype: int,
     cell: int,
     threads: int,
+    packed: bool,  # False: W_hh is read where it lies, for B <= 4
     N: int,
     T: int,
     B: int,
@@ -48,6 +51,7 @@ def cpu_backward(
     dtype: int,
     cell: int,
     threads: int,
+    packed: bool,  # False: W_hh is read where it lies, for B <= 4
     N: int,
     T: int,
     B: int,

@@ -26,6 +26,7 @@ __all__ = [
     "Plan",
     "PlanError",
     "Problem",
+    "cpu_packs",
     "cpu_threads",
     "plan",
     "resident_shared_bytes",
@@ -35,6 +36,9 @@ __all__ = [
 # Multiply-adds of a step that pay for one more thread at the barrier after it. Measured on 2 cores: two threads lose
 # below about 32k and gain a quarter at 64k.
 CPU_WORK_PER_THREAD = 1 << 15
+# Fewer rows than a pack of W_hh pays for, where W_hh is so large that every step reads it from memory anyway.
+CPU_STREAM_ROWS = 4
+CPU_STREAM_BYTES = 1 << 23
 # Modelled times closer than this are a tie (the model is not measured); then one launch goes before 2T of them.
 MODEL_MARGIN = 1.5
 MAX_CUDA_ELEMENTS = 1 << 31
@@ -48,7 +52,7 @@ class Plan:
     ``kernels`` and ``gemms`` count launches of this library's kernels and library matrix products of a forward pass
     and of the backward pass that follows it.  ``cuda`` says which kernel each pass runs there.
     ``saved_bytes_per_step`` counts what a forward pass keeps for the backward pass beyond the caller's own tensors,
-    per time step.  ``threads`` are those the cpu backend takes.
+    per time step.  ``threads`` are those the cpu backend takes, ``packed`` whether it packs W_hh first.
     """
 
     problem: Problem
@@ -58,6 +62,7 @@ class Plan:
     gemms: tuple[int, int]
     saved_bytes_per_step: int
     threads: int = 1
+    packed: bool = True
     refusals: tuple[tuple[str, str], ...] = ()
     notes: tuple[str, ...] = ()
     cuda: tuple[CudaPass, ...] = ()  # forward, backward
@@ -122,6 +127,12 @@ def saved_bytes_per_step(problem: Problem) -> int:
     cell = max(io, 4)
     gates = 0 if problem.recompute else GATES * io
     return problem.recurrences * problem.batch * problem.hidden_size * (io + cell + gates)
+
+
+def cpu_packs(problem: Problem) -> bool:
+    """Whether W_hh is packed before the first step, rather than read where it lies in every step."""
+    weights = GATES * problem.hidden_size**2 * BYTES[problem.dtype]
+    return problem.batch > CPU_STREAM_ROWS or weights < CPU_STREAM_BYTES
 
 
 def cpu_threads(problem: Problem, machine: Machine) -> int:
@@ -218,7 +229,8 @@ def _describe_pass(how: CudaPass) -> str:
 
 def _design_cpu(p: Problem, m: Machine) -> tuple[str, tuple[int, int], tuple[int, int]]:
     threads = cpu_threads(p, m)
-    text = f"whole sequence in one native call, {m.isa}, {threads} of {m.threads} threads"
+    weights = "packed" if cpu_packs(p) else "read where it lies"
+    text = f"whole sequence in one native call, {m.isa}, {threads} of {m.threads} threads, W_hh {weights}"
     return text, (1, 1), (0, 0)
 
 
@@ -301,6 +313,7 @@ def _finish(p: Problem, m: Machine, name: str, refusals: list[tuple[str, str]]) 
         gemms=(forward, backward),
         saved_bytes_per_step=saved_bytes_per_step(p),
         threads=cpu_threads(p, m) if name == "cpu" else 1,
+        packed=name != "cpu" or cpu_packs(p),
         refusals=tuple(refusals),
         notes=tuple(notes),
     )

@@ -1,10 +1,12 @@
 """Every backend that can run here against the float64 reference, forward and every gradient, within the budget."""
 
+import sys
 from dataclasses import replace
 
 import pytest
 import torch
 
+from lstmrep.ops import plans
 from lstmrep.testing import assert_same_bits, assert_within, budget
 from lstmrep.testing.cases import Case, run
 
@@ -55,6 +57,19 @@ def test_sizes_off_every_tile(case, dtype):
 
 def test_large_sizes():
     _check(Case(T=2, B=5, I=9, H=1000), "cpu")
+
+
+@pytest.mark.parametrize("dtype", FLOATS, ids=lambda d: str(d).removeprefix("torch."))
+@pytest.mark.parametrize("case", [c for c in CASES if c.B <= 5], ids=str)
+def test_few_rows_without_a_pack(case, dtype, monkeypatch):
+    """As for a large W_hh, which is read where it lies."""
+    monkeypatch.setattr(sys.modules["lstmrep.plan"], "cpu_packs", lambda problem: False)
+    case = replace(case, B=min(case.B, 4), dtype=dtype)
+    plans.reset_plans()
+    try:
+        _check(case, "cpu")
+    finally:
+        plans.reset_plans()
 
 
 @pytest.mark.parametrize("backend", BACKENDS)

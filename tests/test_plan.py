@@ -12,7 +12,7 @@ import torch
 import lstmrep
 from lstmrep import env, machine, native
 from lstmrep.ops import lstm, plans
-from lstmrep.plan import Card, Machine, Plan, PlanError, Problem, plan, resident_shared_bytes
+from lstmrep.plan import CPU_STREAM_ROWS, Card, Machine, Plan, PlanError, Problem, plan, resident_shared_bytes
 from lstmrep.planner.cards import CARDS, card_for
 from lstmrep.testing import assert_within, budget
 from lstmrep.testing.cases import Case, run
@@ -148,6 +148,17 @@ def test_few_rows_use_few_threads():
     assert plan(Problem(16), here).threads == 1
     assert plan(Problem(2048, batch=100), here).threads == 8
     assert plan(Problem(128, batch=16), here).threads in range(2, 9)
+
+
+def test_a_large_matrix_is_read_where_it_lies_by_few_rows():
+    made = {
+        (b, h): plan(Problem(h, batch=b, steps=10), Machine(isa="avx2"))
+        for b in (1, CPU_STREAM_ROWS, CPU_STREAM_ROWS + 1)
+        for h in (128, 2048)
+    }
+    assert [key for key, one in made.items() if not one.packed] == [(1, 2048), (CPU_STREAM_ROWS, 2048)]
+    for one in made.values():
+        assert one.design.endswith("W_hh packed" if one.packed else "W_hh read where it lies")
 
 
 def test_planner_needs_the_standard_library_only():

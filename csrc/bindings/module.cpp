@@ -52,15 +52,16 @@ void define_cpu(py::module_& m) {
   m.def("set_cpu_isa", cpu::set_isa, arg("name"));
   m.def("cpu_math", cpu_math, arg("name"), arg("in_ptr"), arg("out_ptr"), arg("n"));
   m.def("cpu_workspace_bytes", cpu_workspace_bytes, arg("dtype"), arg("N"), arg("T"), arg("B"),
-        arg("H"), arg("threads"), arg("backward"));
-  m.def("cpu_forward", cpu_forward, arg("dtype"), arg("cell"), arg("threads"), arg("N"), arg("T"),
-        arg("B"), arg("H"), arg("gates_x"), arg("bias"), arg("w_hh"), arg("peephole"), arg("h0"),
-        arg("c0"), arg("lengths"), arg("reverse"), arg("h"), arg("h_n"), arg("c_n"), arg("gates"),
-        arg("c"), arg("workspace"));
-  m.def("cpu_backward", cpu_backward, arg("dtype"), arg("cell"), arg("threads"), arg("N"), arg("T"),
-        arg("B"), arg("H"), arg("w_hh"), arg("peephole"), arg("c0"), arg("lengths"), arg("reverse"),
-        arg("gates"), arg("c"), arg("grad_h"), arg("grad_h_n"), arg("grad_c_n"), arg("d_gates"),
-        arg("d_h0"), arg("d_c0"), arg("d_bias"), arg("d_peephole"), arg("workspace"));
+        arg("H"), arg("threads"), arg("packed"), arg("backward"));
+  m.def("cpu_forward", cpu_forward, arg("dtype"), arg("cell"), arg("threads"), arg("packed"),
+        arg("N"), arg("T"), arg("B"), arg("H"), arg("gates_x"), arg("bias"), arg("w_hh"),
+        arg("peephole"), arg("h0"), arg("c0"), arg("lengths"), arg("reverse"), arg("h"), arg("h_n"),
+        arg("c_n"), arg("gates"), arg("c"), arg("workspace"));
+  m.def("cpu_backward", cpu_backward, arg("dtype"), arg("cell"), arg("threads"), arg("packed"),
+        arg("N"), arg("T"), arg("B"), arg("H"), arg("w_hh"), arg("peephole"), arg("c0"),
+        arg("lengths"), arg("reverse"), arg("gates"), arg("c"), arg("grad_h"), arg("grad_h_n"),
+        arg("grad_c_n"), arg("d_gates"), arg("d_h0"), arg("d_c0"), arg("d_bias"), arg("d_peephole"),
+        arg("workspace"));
 }
 
 }  // namespace

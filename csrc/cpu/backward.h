@@ -15,6 +15,7 @@
 #include "cpu/gemm.h"
 #include "cpu/math.h"
 #include "cpu/parallel.h"
+#include "cpu/stream.h"
 #include "cpu/workspace.h"
 
 namespace lstmrep {
@@ -41,10 +42,11 @@ struct Backward {
     return scratch.d[which] + (n * p.b + b) * scratch.ldg;
   }
   C* panel_of(int64_t item) const { return scratch.weights + item * 4 * p.h * 4 * kL; }
+  const S* weights_of(int64_t n) const { return static_cast<const S*>(p.w_hh[n]); }
   double* sums_of(int64_t item) const { return scratch.sums + item * kSums * 4 * kL; }
 
   void prepare(int64_t n, int64_t u0, int64_t item) const {
-    pack_unit_panel(static_cast<const S*>(p.w_hh[n]), p.h, u0, panel_of(item));
+    if (p.packed) pack_unit_panel(weights_of(n), p.h, u0, panel_of(item));
     double* sums = sums_of(item);
     for (int64_t j = 0; j < kSums * 4 * kL; ++j) sums[j] = 0.0;
   }
@@ -118,19 +120,46 @@ struct Backward {
     Io<S>::store(first + 3 * p.h, out.d.o, units);
   }
 
-  // products [B, 4, lanes] = d_t W_hh for the units of the item, rows active at t only.
+  // Where d_t W_hh of an item stands: a vector v of row b at at(b, v).
+  struct Products {
+    C* first;
+    int64_t stride;  // of a row
+    C* at(int64_t b, int v) const { return first + b * stride + v * kL; }
+  };
+
+  Products products_of(const Share& share, int64_t item) const {
+    if (p.packed) return {scratch.products + share.thread * p.b * 4 * kL, 4 * kL};
+    return {scratch.products + item * 4 * kL, p.n * scratch.panels * 4 * kL};
+  }
+
+  // d_t W_hh for the units of the item, rows active at t only.
   void product(int64_t n, int64_t item, int64_t t, C* products) const {
     panel_product(d_state(static_cast<int>(t & 1), n, 0), scratch.ldg, p.b, panel_of(item), 4 * p.h,
                   products, [&](int64_t b) { return t < row_length(p, n, b); });
   }
 
-  void step(int64_t n, int64_t u0, int64_t item, int64_t t, C* products) const {
-    if (t + 1 < p.t) product(n, item, t + 1, products);
+  // The same for all items of a thread, from W_hh where it lies: long runs of its rows.
+  void stream(const Share& share, int64_t t) const {
+    for (int64_t item = share.begin; item < share.end;) {
+      const int64_t n = item / scratch.panels;
+      const int64_t next = (n + 1) * scratch.panels;
+      const int64_t end = next < share.end ? next : share.end;
+      const int64_t u0 = item % scratch.panels * 4 * kL;
+      const int64_t units = (end - item) * 4 * kL < p.h - u0 ? (end - item) * 4 * kL : p.h - u0;
+      const Products out = products_of(share, item);
+      stream_units(weights_of(n), p.h, u0, units, p.b, d_state(static_cast<int>(t & 1), n, 0),
+                   scratch.ldg, out.first, out.stride);
+      item = end;
+    }
+  }
+
+  void step(int64_t n, int64_t u0, int64_t item, int64_t t, Products products) const {
+    if (p.packed && t + 1 < p.t) product(n, item, t + 1, products.first);
     double* totals = sums_of(item);
     for (int v = 0; v < 4 && u0 + v * kL < p.h; ++v) {
       V sums[kSums] = {};
       for (int64_t b = 0; b < p.b; ++b) {
-        row_step(n, b, t, u0 + v * kL, products + (b * 4 + v) * kL, sums);
+        row_step(n, b, t, u0 + v * kL, products.at(b, v), sums);
       }
       for (int q = 0; q < kSums; ++q) {
         for (int lane = 0; lane < kL; ++lane) {
@@ -141,12 +170,12 @@ struct Backward {
   }
 
   // Gradients of the start state; a row of length 0 hands its incoming gradients through.
-  void finish_state(int64_t n, int64_t u0, int64_t item, C* products) const {
+  void finish_state(int64_t n, int64_t u0, int64_t item, Products products) const {
     const S* grad_h_n = static_cast<const S*>(args.grad_h_n);  // [N, B, H], may be null
     const C* grad_c_n = static_cast<const C*>(args.grad_c_n);  // [N, B, H], may be null
     S* d_h0 = static_cast<S*>(args.d_h0);                      // [N, B, H], may be null
     C* d_c0 = static_cast<C*>(args.d_c0);                      // [N, B, H], may be null
-    if (d_h0 && p.t > 0) product(n, item, 0, products);
+    if (p.packed && d_h0 && p.t > 0) product(n, item, 0, products.first);
     for (int64_t b = 0; b < p.b; ++b) {
       const bool ran = row_length(p, n, b) > 0;
       for (int v = 0; v < 4 && u0 + v * kL < p.h; ++v) {
@@ -155,7 +184,7 @@ struct Backward {
         const int64_t at = (n * p.b + b) * p.h + u;
         V dh = {}, dc = {};
         if (ran) {
-          if (d_h0) dh = load_raw<V>(products + (b * 4 + v) * kL);
+          if (d_h0) dh = load_raw<V>(products.at(b, v));
           dc = load_raw<V>(dc_state(n, b, u));
         } else {
           if (grad_h_n) dh = Io<S>::load(grad_h_n + at, units);
@@ -186,18 +215,19 @@ struct Backward {
   void run() const {
     const int64_t panels = scratch.panels;
     run_team(p.threads, p.n * panels, [&](const Share& share) {
-      C* products = scratch.products + share.thread * p.b * 4 * kL;
       for (int64_t item = share.begin; item < share.end; ++item) {
         prepare(item / panels, item % panels * 4 * kL, item);
       }
       for (int64_t t = p.t - 1; t >= 0; --t) {
+        if (!p.packed && t + 1 < p.t) stream(share, t + 1);
         for (int64_t item = share.begin; item < share.end; ++item) {
-          step(item / panels, item % panels * 4 * kL, item, t, products);
+          step(item / panels, item % panels * 4 * kL, item, t, products_of(share, item));
         }
         share.wait();
       }
+      if (!p.packed && args.d_h0 && p.t > 0) stream(share, 0);
       for (int64_t item = share.begin; item < share.end; ++item) {
-        finish_state(item / panels, item % panels * 4 * kL, item, products);
+        finish_state(item / panels, item % panels * 4 * kL, item, products_of(share, item));
         finish_sums(item / panels, item % panels * 4 * kL, item);
       }
     });

@@ -12,6 +12,7 @@
 #include "cpu/gemm.h"
 #include "cpu/math.h"
 #include "cpu/parallel.h"
+#include "cpu/stream.h"
 #include "cpu/workspace.h"
 
 namespace lstmrep {
@@ -37,12 +38,14 @@ struct Forward {
   }
   C* panel_of(int64_t item) const { return scratch.weights + item * p.h * 4 * kL; }
 
+  const S* weights_of(int64_t n) const { return static_cast<const S*>(p.w_hh[n]); }
+
   // Packs the weights and loads the start state of one item.
   void prepare(int64_t n, int64_t u0, int64_t item) const {
     const S* h0 = static_cast<const S*>(args.h0);  // [N, B, H]
     const C* c0 = static_cast<const C*>(p.c0);     // [N, B, H]
     const int64_t units = p.h - u0;
-    pack_gate_panel(static_cast<const S*>(p.w_hh[n]), p.h, u0, panel_of(item));
+    if (p.packed) pack_gate_panel(weights_of(n), p.h, u0, panel_of(item));
     for (int64_t b = 0; b < p.b; ++b) {
       const int64_t at = (n * p.b + b) * p.h + u0;
       store_first(h_state(0, n, b) + u0, h0 ? Io<S>::load(h0 + at, units) : V{}, units);
@@ -103,7 +106,9 @@ struct Forward {
   void step(int64_t n, int64_t u0, int64_t item, int64_t t, C* products) const {
     const int now = static_cast<int>(t & 1);
     const bool recurrent = t > 0 || args.h0;
-    if (recurrent) {
+    if (recurrent && !p.packed) {
+      stream_gates(weights_of(n), p.h, u0, p.b, h_state(now, n, 0), scratch.ldh, products);
+    } else if (recurrent) {
       panel_product(h_state(now, n, 0), scratch.ldh, p.b, panel_of(item), p.h, products,
                     [&](int64_t b) { return t < row_length(p, n, b); });
     }

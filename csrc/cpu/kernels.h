@@ -12,10 +12,13 @@
 
 namespace lstmrep {
 
+constexpr int64_t kStreamRows = 4;  // of a batch whose W_hh may be read where it lies
+
 struct CpuProblem {
   DType dtype;
   int cell;     // CellKind
   int threads;  // upper limit; results do not depend on it
+  bool packed;  // W_hh is packed first; else it is read where it lies, by kStreamRows rows at most
   int64_t n, t, b, h;
   const void* const* w_hh;  // N pointers to [4H, H] S
   const void* peephole;     // [N, 3, H] C, may be null

@@ -33,7 +33,7 @@ int64_t padded_row(int64_t columns) {
 template <class C>
 struct ForwardScratch {
   int64_t panels, ldh;
-  C* weights;   // [N, panels, H, 4, lanes]
+  C* weights;   // [N, panels, H, 4, lanes], null where W_hh is not packed
   C* h[2];      // [N, B, ldh] each: state before and after a step
   C* c;         // [N, B, panels * lanes]
   C* products;  // [threads, B, 4, lanes]
@@ -41,7 +41,7 @@ struct ForwardScratch {
   ForwardScratch(const CpuProblem& p, Carver& carver) {
     panels = ceil_div(p.h, kLanes<C>);
     ldh = padded_row<C>(p.h);
-    weights = carver.take<C>(p.n * panels * p.h * 4 * kLanes<C>);
+    weights = p.packed ? carver.take<C>(p.n * panels * p.h * 4 * kLanes<C>) : nullptr;
     for (C*& state : h) state = carver.take<C>(p.n * p.b * ldh);
     c = carver.take<C>(p.n * p.b * panels * kLanes<C>);
     products = carver.take<C>(p.threads * p.b * 4 * kLanes<C>);
@@ -51,19 +51,19 @@ struct ForwardScratch {
 template <class C>
 struct BackwardScratch {
   int64_t panels, ldg;
-  C* weights;    // [N, panels, 4H, 4, lanes]
+  C* weights;    // [N, panels, 4H, 4, lanes], null where W_hh is not packed
   C* d[2];       // [N, B, ldg] each: gate gradients (4H) of the step after and of this step
   C* dc;         // [N, B, panels * 4 * lanes]
-  C* products;   // [threads, B, 4, lanes]
+  C* products;   // [threads, B, 4, lanes]; [B, N, panels, 4, lanes] where W_hh is not packed
   double* sums;  // [N, panels, 7, 4 * lanes]
 
   BackwardScratch(const CpuProblem& p, Carver& carver) {
     panels = ceil_div(p.h, 4 * kLanes<C>);
     ldg = padded_row<C>(4 * p.h);
-    weights = carver.take<C>(p.n * panels * 4 * p.h * 4 * kLanes<C>);
+    weights = p.packed ? carver.take<C>(p.n * panels * 4 * p.h * 4 * kLanes<C>) : nullptr;
     for (C*& gradient : d) gradient = carver.take<C>(p.n * p.b * ldg);
     dc = carver.take<C>(p.n * p.b * panels * 4 * kLanes<C>);
-    products = carver.take<C>(p.threads * p.b * 4 * kLanes<C>);
+    products = carver.take<C>((p.packed ? p.threads : p.n * panels) * p.b * 4 * kLanes<C>);
     sums = carver.take<double>(p.n * panels * 7 * 4 * kLanes<C>);
   }
 };

@@ -26,7 +26,9 @@ def sizes(r: Recurrence) -> tuple[int, ...]:
 
 
 def _workspace(plan: Plan, r: Recurrence, backward: bool) -> Tensor:
-    size = native.module().cpu_workspace_bytes(DTYPE_CODE[r.shape.dtype], *sizes(r), plan.threads, backward)
+    size = native.module().cpu_workspace_bytes(
+        DTYPE_CODE[r.shape.dtype], *sizes(r), plan.threads, plan.packed, backward
+    )
     return memory.workspace(size, r.shape.device)
 
 
@@ -37,6 +39,7 @@ def forward(plan: Plan, r: Recurrence, a: Forward) -> None:
         DTYPE_CODE[r.shape.dtype],
         CELL_CODE[r.cell],
         plan.threads,
+        plan.packed,
         *sizes(r),
         address(a.gates_x),
         address(r.bias),
@@ -62,6 +65,7 @@ def backward(plan: Plan, r: Recurrence, a: Backward) -> None:
         DTYPE_CODE[r.shape.dtype],
         CELL_CODE[r.cell],
         plan.threads,
+        plan.packed,
         *sizes(r),
         [w.data_ptr() for w in r.w_hh],
         address(r.peephole),

@@ -43,12 +43,14 @@ class Arena:
             assert buffer.array.tobytes() == before, "an input was written to"
 
 
-def workspace(arena: Arena, p: Problem, threads: int, backward: bool) -> Buffer:
-    size = _native.cpu_workspace_bytes(DTYPES[p.dtype], p.n, p.t, p.b, p.h, threads, backward)
+def workspace(arena: Arena, p: Problem, threads: int, packed: bool, backward: bool) -> Buffer:
+    size = _native.cpu_workspace_bytes(DTYPES[p.dtype], p.n, p.t, p.b, p.h, threads, packed, backward)
     return arena.out((size,), np.uint8)  # starts as 0xFF: NaN in every float type
 
 
-def run_forward(p: Problem, threads: int = 2, *, save: bool = True, alias: bool = False) -> dict[str, np.ndarray]:
+def run_forward(
+    p: Problem, threads: int = 2, *, save: bool = True, alias: bool = False, packed: bool = True
+) -> dict[str, np.ndarray]:
     """Outputs of cpu_forward as stored arrays; alias: gates is written over gates_x."""
     arena = Arena()
     s, c = storage_type(p.dtype), compute_type(p.dtype)
@@ -70,6 +72,7 @@ def run_forward(p: Problem, threads: int = 2, *, save: bool = True, alias: bool 
         dtype=DTYPES[p.dtype],
         cell=CELLS[p.cell],
         threads=threads,
+        packed=packed,
         N=n,
         T=t,
         B=b,
@@ -87,14 +90,21 @@ def run_forward(p: Problem, threads: int = 2, *, save: bool = True, alias: bool 
         c_n=out["c_n"].address,
         gates=out["gates"].address if save else 0,
         c=out["c"].address if save else 0,
-        workspace=workspace(arena, p, threads, False).address,
+        workspace=workspace(arena, p, threads, packed, False).address,
     )
     arena.check()
     return {name: buffer.array.copy() for name, buffer in out.items()}
 
 
 def run_backward(
-    p: Problem, gates: np.ndarray, c: np.ndarray, threads: int = 2, *, optional: bool = True, alias: bool = False
+    p: Problem,
+    gates: np.ndarray,
+    c: np.ndarray,
+    threads: int = 2,
+    *,
+    optional: bool = True,
+    alias: bool = False,
+    packed: bool = True,
 ) -> dict[str, np.ndarray]:
     """Outputs of cpu_backward as stored arrays; alias: d_gates is written over gates."""
     arena = Arena()
@@ -116,6 +126,7 @@ def run_backward(
         dtype=DTYPES[p.dtype],
         cell=CELLS[p.cell],
         threads=threads,
+        packed=packed,
         N=n,
         T=t,
         B=b,
@@ -135,7 +146,7 @@ def run_backward(
         d_c0=address("d_c0"),
         d_bias=address("d_bias"),
         d_peephole=address("d_peephole"),
-        workspace=workspace(arena, p, threads, True).address,
+        workspace=workspace(arena, p, threads, packed, True).address,
     )
     arena.check()
     return {name: buffer.array.copy() for name, buffer in out.items()}

@@ -26,6 +26,11 @@ from lstmrep import _native
 ISAS = _native.cpu_isas_usable()
 HOSTILE_H = (1, 5, 17, 63, 64, 100)
 HOSTILE_B = (1, 7, 17)
+FEW_ROWS = [
+    (n, t, b, h)
+    for h in (1, 17, 63, 100, 530)
+    for b, n, t in zip((1, 2, 3, 4), (3, 2, 1, 2), (4, 2, 3, 3), strict=True)
+]
 SHAPES = [(n, t, b, h) for h in HOSTILE_H for b, n, t in zip(HOSTILE_B, (3, 2, 1), (4, 3, 5), strict=True)]
 TYPES = ("float32", "bfloat16", "float16", "float64")
 
@@ -37,7 +42,7 @@ def restore_isa() -> Iterator[None]:
     _native.set_cpu_isa(before)
 
 
-def check_forward(p: Problem, **options: bool) -> dict[str, np.ndarray]:
+def check_forward(p: Problem, **options: int) -> dict[str, np.ndarray]:
     got = run_forward(p, **options)
     exact = reference_forward(p, judge_type(p.dtype), rounded=False)
     yardstick = reference_forward(p, compute_type(p.dtype), rounded=True)
@@ -46,7 +51,7 @@ def check_forward(p: Problem, **options: bool) -> dict[str, np.ndarray]:
     return got
 
 
-def check_backward(p: Problem, gates: np.ndarray, c: np.ndarray, **options: bool) -> None:
+def check_backward(p: Problem, gates: np.ndarray, c: np.ndarray, **options: int) -> None:
     got = run_backward(p, gates, c, **options)
     exact = reference_backward(p, gates, c, judge_type(p.dtype))
     yardstick = reference_backward(p, gates, c, compute_type(p.dtype))
@@ -77,16 +82,44 @@ def test_against_the_transcription(isa: str, dtype: str, cell: str) -> None:
 
 @pytest.mark.parametrize("isa", ISAS)
 @pytest.mark.parametrize("dtype", TYPES)
-def test_thread_count_does_not_change_a_bit(isa: str, dtype: str) -> None:
+@pytest.mark.parametrize("cell", ["tanh", "relu"])
+def test_few_rows_with_the_weights_where_they_lie(isa: str, dtype: str, cell: str) -> None:
     _native.set_cpu_isa(isa)
-    for n, t, b, h in ((3, 4, 7, 100), (1, 3, 17, 63), (2, 2, 1, 5)):
+    for seed, (n, t, b, h) in enumerate(FEW_ROWS):
+        p = make_problem(seed, dtype, cell, n, t, b, h, optional="all" if seed % 2 else "random")
+        check_forward(p, alias=seed % 2 == 1, packed=False)
+        check_backward(p, *saved_arrays(p), alias=seed % 2 == 0, packed=False)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("b", [1, 3])
+def test_more_units_than_a_tile_of_the_stream(dtype: str, b: int) -> None:
+    p = make_problem(6, dtype, "tanh", 1, 2, b, 1100, optional="all")
+    check_forward(p, packed=False)
+    for threads in (1, 2):
+        check_backward(p, *saved_arrays(p), packed=False, threads=threads)
+
+
+def test_many_rows_without_a_pack_are_refused() -> None:
+    p = make_problem(0, "float32", "tanh", 1, 2, 5, 3)
+    with pytest.raises(ValueError, match="packed: false for B = 5, at most 4 rows"):
+        run_forward(p, packed=False)
+
+
+@pytest.mark.parametrize("isa", ISAS)
+@pytest.mark.parametrize("dtype", TYPES)
+@pytest.mark.parametrize("packed", [True, False])
+def test_thread_count_does_not_change_a_bit(isa: str, dtype: str, packed: bool) -> None:
+    _native.set_cpu_isa(isa)
+    shapes = ((3, 4, 7, 100), (1, 3, 17, 63), (2, 2, 1, 5)) if packed else ((3, 4, 3, 100), (2, 2, 1, 5))
+    for n, t, b, h in shapes:
         p = make_problem(7, dtype, "tanh", n, t, b, h, optional="all")
-        first = run_forward(p, threads=1)
-        again = {"forward": run_forward(p, threads=1)}
-        back = run_backward(p, first["gates"], first["c"], threads=1)
+        first = run_forward(p, threads=1, packed=packed)
+        again = {"forward": run_forward(p, threads=1, packed=packed)}
+        back = run_backward(p, first["gates"], first["c"], threads=1, packed=packed)
         for threads in (2, 5):
-            again[f"forward, {threads} threads"] = run_forward(p, threads=threads)
-            other = run_backward(p, first["gates"], first["c"], threads=threads)
+            again[f"forward, {threads} threads"] = run_forward(p, threads=threads, packed=packed)
+            other = run_backward(p, first["gates"], first["c"], threads=threads, packed=packed)
             for name in back:
                 assert_same_bits(f"{name}, {threads} threads", back[name], other[name])
         for label, other in again.items():
@@ -118,8 +151,9 @@ def test_depth_and_rows_beyond_one_block(dtype: str) -> None:
 @pytest.mark.parametrize(("t", "b"), [(0, 3), (4, 0), (0, 0)])
 def test_no_steps_or_no_rows(dtype: str, t: int, b: int) -> None:
     p = make_problem(1, dtype, "tanh", 2, t, b, 17, optional="all")
-    check_forward(p)
-    check_backward(p, *saved_arrays(p))
+    for packed in (True, False):
+        check_forward(p, packed=packed)
+        check_backward(p, *saved_arrays(p), packed=packed)
 
 
 @pytest.mark.parametrize("isa", ISAS)

@@ -23,13 +23,14 @@ def forward_arguments() -> dict[str, object]:
     """Valid arguments of a tiny cpu_forward, with the arrays kept alive in 'keep'."""
     n, t, b, h = 1, 2, 3, 4
     arrays = {name: np.zeros(512, dtype=np.float32) for name in ("w", "h", "h_n", "c_n")}
-    size = _native.cpu_workspace_bytes(0, n, t, b, h, 1, False)
+    size = _native.cpu_workspace_bytes(0, n, t, b, h, 1, True, False)
     arrays["workspace"] = np.zeros(size, dtype=np.uint8)
     null = ("gates_x", "bias", "peephole", "h0", "c0", "lengths", "gates", "c")
     return {
         "dtype": 0,
         "cell": 0,
         "threads": 1,
+        "packed": True,
         "N": n,
         "T": t,
         "B": b,
@@ -132,7 +133,7 @@ def test_workspace_holds_for_every_instruction_set() -> None:
     sizes = set()
     for isa in _native.cpu_isas_usable():
         _native.set_cpu_isa(isa)
-        sizes.add(_native.cpu_workspace_bytes(0, 2, 3, 4, 5, 2, True))
+        sizes.add(_native.cpu_workspace_bytes(0, 2, 3, 4, 5, 2, True, True))
     _native.set_cpu_isa(before)
     assert len(sizes) == 1
 
