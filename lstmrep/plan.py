@@ -36,7 +36,7 @@ __all__ = [
 # Multiply-adds of a step that pay for one more thread at the barrier after it. Measured on 2 cores: two threads lose
 # below about 32k and gain a quarter at 64k.
 CPU_WORK_PER_THREAD = 1 << 15
-# Fewer rows than a pack of W_hh pays for, where W_hh is so large that every step reads it from memory anyway.
+# For so few rows a pack of so large a W_hh does not pay. Measured: docs/kernels/cpu.md.
 CPU_STREAM_ROWS = 4
 CPU_STREAM_BYTES = 1 << 23
 # Modelled times closer than this are a tie (the model is not measured); then one launch goes before 2T of them.

@@ -3,11 +3,11 @@
 //   stream_gates  out[r, g, j] = a[r, :] . w[g H + u0 + j, :]   forward, one panel of `lanes` units
 //   stream_units  out[r, u] = d[r, :] w[:, u]                   backward, a run of units
 //
-// With B rows a pack is read T times to save B products' worth of loads a step; where rows are few
-// and W_hh is large, making it costs more than all steps (planner: cpu_packs). Forward walks
-// kAtOnce rows of w side by side, backward kAtOnce rows times a tile of units whose sums stay in
-// the first-level cache: long contiguous reads, which the prefetchers follow. Sums of a row depend
-// neither on the other rows nor on the threads. w is widened to C on the way.
+// Where rows are few and W_hh is large, making a pack costs more than all steps gain from it
+// (planner: cpu_packs). Forward walks kAtOnce rows of w side by side, backward kAtOnce rows times a
+// tile of units whose sums stay in the first-level cache: long contiguous reads, which the
+// prefetchers follow. Sums of a row depend neither on the other rows nor on the threads. w is
+// widened to C on the way.
 #pragma once
 
 #include "cpu/gemm.h"
