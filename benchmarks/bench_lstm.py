@@ -99,7 +99,7 @@ def main(given: Sequence[str] | None = None) -> int:
     print("", report.verdict(made), sep="\n")
     files = report.save(folder, head, made)
     try:
-        files.append(plot.draw(folder / "bench.png", made, conditions(device)))
+        files.append(plot.draw(folder / "bench.png", made, head[0]))
     except ImportError:
         print("no plot: matplotlib is not installed (pip install '.[bench]')")
     print("written:", *files)

@@ -64,13 +64,12 @@ def contenders(work: Workload, ways: Sequence[Way], compiled: bool) -> Iterator[
     p = work.problem
     if p.model != "lstm":
         return
-    source = work.module()
     if p.peephole and compiled:
         yield Contender("eager cell, torch.compile", lambda: _eager(work, compiled=True), counted=False)
     if work.device.type == "cpu" and work.dtype == torch.float32:
         yield Contender(
             "onnxruntime",
-            lambda: rivals.OnnxLSTM(source, torch.get_num_threads()),
+            lambda: rivals.OnnxLSTM(work.module(), torch.get_num_threads()),
             passes=(INFERENCE,),
             refusal=rivals.missing("onnx", "onnxruntime"),
             counted=False,
@@ -80,7 +79,7 @@ def contenders(work: Workload, ways: Sequence[Way], compiled: bool) -> Iterator[
             why = rivals.missing(label)
             if label == "haste_pytorch" and work.dtype != torch.float32:
                 why = why or "float32 only"
-            yield Contender(label, lambda make=make: make(source), refusal=why, counted=False)
+            yield Contender(label, lambda make=make: make(work.module()), refusal=why, counted=False)
 
 
 def _baseline(work: Workload) -> Contender:
@@ -137,21 +136,18 @@ def _torch_parts(work: Workload) -> nn.Module:
 
 
 def _own(work: Workload, way: Way) -> Contender:
-    refusal, text = "", ""
+    refusal, text, module = "", "", work.module(way.backend)
     try:
         with way.inside():
-            text = short(plans(work, way.backend))
+            text = short(plans(work, module))
     except PlanError as why:
         refusal = str(why)
-    return Contender(
-        way.label, lambda: work.module(way.backend), own=True, inside=way.inside, plan=text, refusal=refusal
-    )
+    return Contender(way.label, lambda: module, own=True, inside=way.inside, plan=text, refusal=refusal)
 
 
-def plans(work: Workload, backend: str) -> list[Plan]:
-    """Of each call of the op that the problem makes, for training."""
+def plans(work: Workload, module: Any) -> list[Plan]:
+    """Of each call of the op that this library's module makes, for training."""
     p = work.problem
-    module: Any = work.module(backend)
     where, here = machine.planned(work.device)
     return [plan(dataclasses.replace(asked, device=where), here) for asked in module.problems(p.B, p.T + p.predict)]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import dataclass, field
 
 import torch
@@ -72,7 +73,8 @@ class Workload:
 
     def widened(self, dtype: torch.dtype) -> Workload:
         """The very same numbers in another dtype."""
-        other = Workload(self.problem, dtype, self.device)
+        other = copy.copy(self)
+        other.dtype = dtype
         other.frames = self.frames.detach().to(dtype).requires_grad_(self.frames.requires_grad)
         other.grad = self.grad.to(dtype)
         return other
