@@ -40,7 +40,7 @@ void micro_kernel(const C* a, int64_t lda, const C* panel, int64_t depth, bool a
   for (int64_t k = 0; k < depth; ++k) {
     const C* column = panel + k * kPanelWidth<C>;
     V x[kRows];
-    for (int r = 0; r < kRows; ++r) x[r] = V{} + a[r * lda + k];
+    for (int r = 0; r < kRows; ++r) x[r] = splat<V>(a[r * lda + k]);
     for (int v = 0; v < 4; ++v) {
       const V w = load_raw<V>(column + v * kLanes<C>);
       for (int r = 0; r < kRows; ++r) acc[r][v] += x[r] * w;

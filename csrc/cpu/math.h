@@ -27,50 +27,75 @@ constexpr float kExpLowest = -104.5f;
 
 struct ExpParts {
   VecF p;  // expm1 of the reduced argument
-  VecI n;  // power of two
+  VecF n;  // power of two, a whole number
 };
 
+// For x within [kExpLowest, kExpHighest], or NaN.
 LSTMREP_VECTOR_INLINE ExpParts exp_parts(VecF x) {
-  // Comparisons in this direction keep a NaN.
-  x = x > kExpHighest ? VecF{} + kExpHighest : x;
-  x = x < kExpLowest ? VecF{} + kExpLowest : x;
-  const VecF shifted = x * kLog2E + kRoundingShift;
-  const VecF n = shifted - kRoundingShift;
+  const VecF n = (x * kLog2E + kRoundingShift) - kRoundingShift;
   VecF r = x - n * kLn2High;
   r = r - n * kLn2Low;
-  VecF p = VecF{} + 0x1.a032f6p-13f;
+  VecF p = splat<VecF>(0x1.a032f6p-13f);
   p = p * r + 0x1.6d755cp-10f;
   p = p * r + 0x1.11118cp-7f;
   p = p * r + 0x1.5554aep-5f;
   p = p * r + 0x1.555554p-3f;
   p = p * r + 0x1.000000p-1f;
-  return {p * (r * r) + r, (VecI)shifted - (VecI)(VecF{} + kRoundingShift)};
+  return {p * (r * r) + r, n};
 }
 
-LSTMREP_VECTOR_INLINE VecF power_of_two(VecI n) { return (VecF)((n + 127) << 23); }
+// x 2^n for a whole n of [-151, 128], rounded once where the result is subnormal.
+LSTMREP_VECTOR_INLINE VecF scale_by_power(VecF x, VecF n) {
+#if defined(__AVX512F__)
+  return (VecF)_mm512_maskz_scalef_ps(0xffff, (__m512)x, (__m512)n);
+#else
+  // Two factors: one would leave the range of exponents.
+  const VecI whole = __builtin_convertvector(n == n ? n : VecF{}, VecI);
+  const VecI half = whole >> 1;
+  return x * (VecF)((half + 127) << 23) * (VecF)((whole - half + 127) << 23);
+#endif
+}
+
+// a / d for d within [1, 2], or NaN. On AVX-512 not by the divider, which takes 16 cycles a vector
+// and is the narrowest part of the cell: a reciprocal of 14 bits, a Newton step, and the quotient
+// corrected by its own remainder.
+LSTMREP_VECTOR_INLINE VecF quotient(VecF a, VecF d) {
+#if defined(__AVX512F__)
+  VecF y = (VecF)_mm512_maskz_rcp14_ps(0xffff, (__m512)d);
+  y = y + y * (1.0f - d * y);
+  const VecF q = a * y;
+  return q + y * (a - q * d);
+#else
+  return a / d;
+#endif
+}
 
 LSTMREP_VECTOR_INLINE VecF vector_exp(VecF x) {
+  // Comparisons in this direction keep a NaN.
+  x = x > kExpHighest ? splat<VecF>(kExpHighest) : x;
+  x = x < kExpLowest ? splat<VecF>(kExpLowest) : x;
   const ExpParts e = exp_parts(x);
-  // Two factors: n reaches 128 (overflow) and -151 (subnormal results), one factor does not.
-  const VecI half = e.n >> 1;
-  return (e.p + 1.0f) * power_of_two(half) * power_of_two(e.n - half);
+  return scale_by_power(e.p + 1.0f, e.n);
 }
 
 struct MathF {
   static LSTMREP_VECTOR_INLINE VecF sigmoid(VecF x) {
     // exp of -|x| only, which cannot overflow: s(x) = 1 / (1 + e) or e / (1 + e).
-    const VecF e = vector_exp(x > 0.0f ? -x : x);
-    return (x > 0.0f ? VecF{} + 1.0f : e) / (1.0f + e);
+    VecF y = (VecF)((VecU)x | 0x80000000u);
+    y = y < kExpLowest ? splat<VecF>(kExpLowest) : y;
+    const ExpParts parts = exp_parts(y);
+    const VecF e = scale_by_power(parts.p + 1.0f, parts.n);
+    return quotient(x > 0.0f ? splat<VecF>(1.0f) : e, 1.0f + e);
   }
   static LSTMREP_VECTOR_INLINE VecF tanh(VecF x) {
     // tanh |x| = -m / (2 + m) with m = expm1(-2 |x|), accurate for small x because n is 0 there.
     const VecU sign = (VecU)x & 0x80000000u;
     VecF y = (VecF)((VecU)x & 0x7fffffffu) * -2.0f;
-    y = y < -40.0f ? VecF{} - 40.0f : y;  // keeps 2^n normal; expm1(-40) is -1 in float
+    y = y < -40.0f ? splat<VecF>(-40.0f) : y;  // expm1(-40) is -1 in float
     const ExpParts e = exp_parts(y);
-    const VecF scale = power_of_two(e.n);
+    const VecF scale = scale_by_power(splat<VecF>(1.0f), e.n);
     const VecF m = e.p * scale + (scale - 1.0f);
-    return (VecF)(((VecU)(m / (2.0f + m)) & 0x7fffffffu) | sign);
+    return (VecF)(((VecU)quotient(m, 2.0f + m) & 0x7fffffffu) | sign);
   }
   static LSTMREP_VECTOR_INLINE VecF relu(VecF x) { return x < 0.0f ? VecF{} : x; }
   static LSTMREP_VECTOR_INLINE VecF where_positive(VecF x, VecF y) { return x > 0.0f ? y : VecF{}; }

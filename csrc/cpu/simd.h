@@ -50,6 +50,13 @@ struct VecOf<double> {
 template <class C>
 using Vec = typename VecOf<C>::type;
 
+// All lanes x. Not V{} + x: that is an addition, which must be carried out (-0.0 + 0.0 is 0.0), while
+// x - 0.0 is x whatever x is, and disappears.
+template <class V, class E>
+LSTMREP_VECTOR_INLINE V splat(E x) {
+  return x - V{};
+}
+
 // Any vector from any (unaligned) memory of the same element type.
 template <class V, class E>
 LSTMREP_VECTOR_INLINE V load_raw(const E* p) {

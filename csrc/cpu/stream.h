@@ -98,7 +98,7 @@ void stream_rows(const S* w, int64_t h, int64_t units, const typename Io<S>::C* 
   constexpr int kL = kLanes<C>;
   V factor[kRows][kDepth];
   for (int r = 0; r < kRows; ++r) {
-    for (int i = 0; i < kDepth; ++i) factor[r][i] = V{} + d[r * ldd + i];
+    for (int i = 0; i < kDepth; ++i) factor[r][i] = splat<V>(d[r * ldd + i]);
   }
   for (int64_t u = 0; u < units; u += kL) {
     V acc[kRows];
