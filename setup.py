@@ -32,13 +32,15 @@ LINUX = sys.platform.startswith("linux")
 # and -fno-rtti keep symbols of the C++ runtime out of the per-instruction-set objects.
 COMMON = ["-std=c++17", "-O3", "-fPIC", "-fvisibility=hidden", "-ffp-contract=fast", "-Wno-psabi"]
 ISA_COMMON = ["-fno-exceptions", "-fno-rtti"]
+AVX2 = ["-mavx2", "-mfma", "-mf16c"]
+AVX512 = [*AVX2, *["-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl", "-mavx512cd", "-mprefer-vector-width=512"]]
+AVX512_BF16 = [*AVX512, "-mavx512bf16"]
 ISA_FLAGS = {
     "baseline": [],
-    "avx2": ["-mavx2", "-mfma", "-mf16c"],
-    "avx512": [
-        *["-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl", "-mavx512cd"],
-        *["-mfma", "-mavx2", "-mf16c", "-mprefer-vector-width=512"],
-    ],
+    "avx2": AVX2,
+    "avx512": AVX512,
+    "avx512_bf16": AVX512_BF16,
+    "amx": [*AVX512_BF16, "-mamx-tile", "-mamx-bf16"],
 }
 
 HOST_SOURCES = ["csrc/bindings/module.cpp", "csrc/cpu/dispatch.cpp"]

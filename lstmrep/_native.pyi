@@ -28,6 +28,7 @@ def cpu_forward(
     cell: int,
     threads: int,
     packed: bool,  # False: W_hh is read where it lies, for B <= 4
+    by_rows: bool,  # threads share out rows, not units; packed only
     N: int,
     T: int,
     B: int,
@@ -52,6 +53,7 @@ def cpu_backward(
     cell: int,
     threads: int,
     packed: bool,  # False: W_hh is read where it lies, for B <= 4
+    by_rows: bool,  # threads share out rows, not units; packed only
     N: int,
     T: int,
     B: int,

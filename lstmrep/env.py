@@ -47,7 +47,12 @@ VARIABLES: dict[str, tuple[str, str, str, str]] = {
         "$XDG_CACHE_HOME/lstmrep, else ~/.cache/lstmrep",
         "where verdicts of those checks are kept",
     ),
-    "LSTMREP_CPU_ISA": ("load", "baseline | avx2 | avx512", "best usable", "instruction set of the CPU kernels"),
+    "LSTMREP_CPU_ISA": (
+        "load",
+        "baseline | avx2 | avx512 | avx512_bf16 | amx",
+        "best usable",
+        "instruction set of the CPU kernels",
+    ),
     "LSTMREP_POISON": ("import", "1 | 0", "0", "fill outputs and workspaces with NaN before each kernel (debugging)"),
 }
 

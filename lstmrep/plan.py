@@ -26,6 +26,7 @@ __all__ = [
     "Plan",
     "PlanError",
     "Problem",
+    "cpu_by_rows",
     "cpu_packs",
     "cpu_threads",
     "plan",
@@ -39,6 +40,11 @@ CPU_WORK_PER_THREAD = 1 << 15
 # For so few rows a pack of so large a W_hh does not pay. Measured: docs/kernels/cpu.md.
 CPU_STREAM_ROWS = 4
 CPU_STREAM_BYTES = 1 << 23
+# Threads share out rows where each can keep a whole pack in its second-level cache beside its rows.
+CPU_ROWS_BYTES = 1 << 20
+CPU_ROW_BLOCK = 8  # rows that stay with one thread: kRowBlock of csrc/cpu/workspace.h
+CPU_ROWS_UNEVEN = 1.35  # the busiest thread's rows over the mean that still beat a barrier in each step
+CPU_PAIR_ISAS = ("avx512_bf16", "amx")  # whose bfloat16 packs are bfloat16; other packs are float32 or float64
 # Modelled times closer than this are a tie (the model is not measured); then one launch goes before 2T of them.
 MODEL_MARGIN = 1.5
 MAX_CUDA_ELEMENTS = 1 << 31
@@ -52,7 +58,8 @@ class Plan:
     ``kernels`` and ``gemms`` count launches of this library's kernels and library matrix products of a forward pass
     and of the backward pass that follows it.  ``cuda`` says which kernel each pass runs there.
     ``saved_bytes_per_step`` counts what a forward pass keeps for the backward pass beyond the caller's own tensors,
-    per time step.  ``threads`` are those the cpu backend takes, ``packed`` whether it packs W_hh first.
+    per time step.  ``threads`` are those the cpu backend takes, ``packed`` whether it packs W_hh first,
+    ``by_rows`` whether its threads share out rows rather than units.
     """
 
     problem: Problem
@@ -63,6 +70,7 @@ class Plan:
     saved_bytes_per_step: int
     threads: int = 1
     packed: bool = True
+    by_rows: bool = False
     refusals: tuple[tuple[str, str], ...] = ()
     notes: tuple[str, ...] = ()
     cuda: tuple[CudaPass, ...] = ()  # forward, backward
@@ -133,6 +141,17 @@ def cpu_packs(problem: Problem) -> bool:
     """Whether W_hh is packed before the first step, rather than read where it lies in every step."""
     weights = GATES * problem.hidden_size**2 * BYTES[problem.dtype]
     return problem.batch > CPU_STREAM_ROWS or weights < CPU_STREAM_BYTES
+
+
+def cpu_by_rows(problem: Problem, machine: Machine) -> bool:
+    """Whether threads share out rows of the batch, rather than hidden units and a barrier in each step."""
+    threads = cpu_threads(problem, machine)
+    pairs = problem.dtype == "bfloat16" and machine.isa in CPU_PAIR_ISAS
+    pack = GATES * problem.hidden_size**2 * (2 if pairs else max(4, BYTES[problem.dtype]))
+    blocks = problem.recurrences * -(-problem.batch // CPU_ROW_BLOCK)
+    most = -(-blocks // threads)
+    even = blocks >= threads and most * threads <= CPU_ROWS_UNEVEN * blocks
+    return threads > 1 and even and cpu_packs(problem) and pack <= CPU_ROWS_BYTES
 
 
 def cpu_threads(problem: Problem, machine: Machine) -> int:
@@ -230,7 +249,8 @@ def _describe_pass(how: CudaPass) -> str:
 def _design_cpu(p: Problem, m: Machine) -> tuple[str, tuple[int, int], tuple[int, int]]:
     threads = cpu_threads(p, m)
     weights = "packed" if cpu_packs(p) else "read where it lies"
-    text = f"whole sequence in one native call, {m.isa}, {threads} of {m.threads} threads, W_hh {weights}"
+    shares = "" if threads == 1 else " by rows" if cpu_by_rows(p, m) else " by units"
+    text = f"whole sequence in one native call, {m.isa}, {threads} of {m.threads} threads{shares}, W_hh {weights}"
     return text, (1, 1), (0, 0)
 
 
@@ -314,6 +334,7 @@ def _finish(p: Problem, m: Machine, name: str, refusals: list[tuple[str, str]]) 
         saved_bytes_per_step=saved_bytes_per_step(p),
         threads=cpu_threads(p, m) if name == "cpu" else 1,
         packed=name != "cpu" or cpu_packs(p),
+        by_rows=name == "cpu" and cpu_by_rows(p, m),
         refusals=tuple(refusals),
         notes=tuple(notes),
     )

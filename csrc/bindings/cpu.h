@@ -24,7 +24,8 @@ inline void check_sizes(int64_t n, int64_t t, int64_t b, int64_t h) {
   at_least("H", h, 1);
 }
 
-inline void check_rows(bool packed, int64_t b) {
+inline void check_rows(bool packed, bool by_rows, int64_t b) {
+  require(packed || !by_rows, "by_rows must be false where packed is");
   if (!packed && b > kStreamRows) {
     throw std::invalid_argument("packed: false for B = " + std::to_string(b) + ", at most " +
                                 std::to_string(kStreamRows) + " rows go without a pack");
@@ -37,13 +38,14 @@ struct OwnedProblem {
   std::vector<const void*> w_hh;
   std::unique_ptr<bool[]> reverse;
 
-  OwnedProblem(int dtype, int cell, int threads, bool packed, int64_t n, int64_t t, int64_t b,
-               int64_t h, const std::vector<Address>& weights, const std::vector<bool>& reversed) {
+  OwnedProblem(int dtype, int cell, int threads, bool packed, bool by_rows, int64_t n, int64_t t,
+               int64_t b, int64_t h, const std::vector<Address>& weights,
+               const std::vector<bool>& reversed) {
     code("dtype", dtype, kDTypes);
     code("cell", cell, kCells);
     at_least("threads", threads, 1);
     check_sizes(n, t, b, h);
-    check_rows(packed, b);
+    check_rows(packed, by_rows, b);
     list_length("w_hh", weights.size(), n);
     list_length("reverse", reversed.size(), n);
     reverse = std::make_unique<bool[]>(static_cast<size_t>(n));
@@ -56,6 +58,7 @@ struct OwnedProblem {
     p.cell = cell;
     p.threads = threads;
     p.packed = packed;
+    p.by_rows = by_rows;
     p.n = n;
     p.t = t;
     p.b = b;
@@ -70,7 +73,7 @@ inline size_t cpu_workspace_bytes(int dtype, int64_t n, int64_t t, int64_t b, in
   code("dtype", dtype, kDTypes);
   at_least("threads", threads, 1);
   check_sizes(n, t, b, h);
-  check_rows(packed, b);
+  check_rows(packed, false, b);
   CpuProblem p = {};
   p.dtype = static_cast<DType>(dtype);
   p.threads = threads;
@@ -82,12 +85,12 @@ inline size_t cpu_workspace_bytes(int dtype, int64_t n, int64_t t, int64_t b, in
   return cpu::workspace_bytes(p, backward);
 }
 
-inline void cpu_forward(int dtype, int cell, int threads, bool packed, int64_t n, int64_t t,
-                        int64_t b, int64_t h, Address gates_x, Address bias,
+inline void cpu_forward(int dtype, int cell, int threads, bool packed, bool by_rows, int64_t n,
+                        int64_t t, int64_t b, int64_t h, Address gates_x, Address bias,
                         std::vector<Address> w_hh, Address peephole, Address h0, Address c0,
                         Address lengths, std::vector<bool> reverse, Address h_out, Address h_n,
                         Address c_n, Address gates, Address c, Address workspace) {
-  OwnedProblem owned(dtype, cell, threads, packed, n, t, b, h, w_hh, reverse);
+  OwnedProblem owned(dtype, cell, threads, packed, by_rows, n, t, b, h, w_hh, reverse);
   not_null("h", h_out, n * t * b);
   not_null("h_n", h_n, n * b);
   not_null("c_n", c_n, n * b);
@@ -110,13 +113,13 @@ inline void cpu_forward(int dtype, int cell, int threads, bool packed, int64_t n
   cpu::forward(args);
 }
 
-inline void cpu_backward(int dtype, int cell, int threads, bool packed, int64_t n, int64_t t,
-                         int64_t b, int64_t h, std::vector<Address> w_hh, Address peephole,
-                         Address c0, Address lengths, std::vector<bool> reverse, Address gates,
-                         Address c, Address grad_h, Address grad_h_n, Address grad_c_n,
-                         Address d_gates, Address d_h0, Address d_c0, Address d_bias,
-                         Address d_peephole, Address workspace) {
-  OwnedProblem owned(dtype, cell, threads, packed, n, t, b, h, w_hh, reverse);
+inline void cpu_backward(int dtype, int cell, int threads, bool packed, bool by_rows, int64_t n,
+                         int64_t t, int64_t b, int64_t h, std::vector<Address> w_hh,
+                         Address peephole, Address c0, Address lengths, std::vector<bool> reverse,
+                         Address gates, Address c, Address grad_h, Address grad_h_n,
+                         Address grad_c_n, Address d_gates, Address d_h0, Address d_c0,
+                         Address d_bias, Address d_peephole, Address workspace) {
+  OwnedProblem owned(dtype, cell, threads, packed, by_rows, n, t, b, h, w_hh, reverse);
   not_null("gates", gates, n * t * b);
   not_null("c", c, n * t * b);
   not_null("d_gates", d_gates, n * t * b);

@@ -54,14 +54,14 @@ void define_cpu(py::module_& m) {
   m.def("cpu_workspace_bytes", cpu_workspace_bytes, arg("dtype"), arg("N"), arg("T"), arg("B"),
         arg("H"), arg("threads"), arg("packed"), arg("backward"));
   m.def("cpu_forward", cpu_forward, arg("dtype"), arg("cell"), arg("threads"), arg("packed"),
-        arg("N"), arg("T"), arg("B"), arg("H"), arg("gates_x"), arg("bias"), arg("w_hh"),
-        arg("peephole"), arg("h0"), arg("c0"), arg("lengths"), arg("reverse"), arg("h"), arg("h_n"),
-        arg("c_n"), arg("gates"), arg("c"), arg("workspace"));
+        arg("by_rows"), arg("N"), arg("T"), arg("B"), arg("H"), arg("gates_x"), arg("bias"),
+        arg("w_hh"), arg("peephole"), arg("h0"), arg("c0"), arg("lengths"), arg("reverse"),
+        arg("h"), arg("h_n"), arg("c_n"), arg("gates"), arg("c"), arg("workspace"));
   m.def("cpu_backward", cpu_backward, arg("dtype"), arg("cell"), arg("threads"), arg("packed"),
-        arg("N"), arg("T"), arg("B"), arg("H"), arg("w_hh"), arg("peephole"), arg("c0"),
-        arg("lengths"), arg("reverse"), arg("gates"), arg("c"), arg("grad_h"), arg("grad_h_n"),
-        arg("grad_c_n"), arg("d_gates"), arg("d_h0"), arg("d_c0"), arg("d_bias"), arg("d_peephole"),
-        arg("workspace"));
+        arg("by_rows"), arg("N"), arg("T"), arg("B"), arg("H"), arg("w_hh"), arg("peephole"),
+        arg("c0"), arg("lengths"), arg("reverse"), arg("gates"), arg("c"), arg("grad_h"),
+        arg("grad_h_n"), arg("grad_c_n"), arg("d_gates"), arg("d_h0"), arg("d_c0"), arg("d_bias"),
+        arg("d_peephole"), arg("workspace"));
 }
 
 }  // namespace

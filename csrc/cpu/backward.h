@@ -1,19 +1,21 @@
 // Backward pass over a whole sequence: gate gradients, start-state gradients, bias and peephole
 // sums.
 //
-// An item is one panel of 4 * lanes hidden units of one recurrence, owned by one thread. A step
-// (t from T-1 down) of an item is dh = d_{t+1} W_hh for its units, then the cell's backward on
-// them; the new gate gradients go to the other half of a double buffer, so each step needs a
-// single barrier. dh, dc and the gate gradients that recur stay in C. A row enters at its last
+// A panel is 4 * lanes hidden units. As in forward, a thread owns panels with all their rows, or
+// rows with all their panels. A step (t from T-1 down) of a panel is dh = d_{t+1} W_hh for its
+// units, then the cell's backward on them; the new gate gradients go to the other half of a double
+// buffer, so each step needs a single barrier, and none where threads own rows. dh and dc stay in
+// C; the gate gradients that recur are operands (operand.h). A row enters at its last
 // active step, t = length - 1, with grad_h_n and grad_c_n; later steps only write zeros.
-// Bias and peephole sums: rows of a step in C, in order, then over T in double, by the owner
-// alone: deterministic, whatever the number of threads. Equations: cell/lstm_cell.h. Not done
-// here: the weight gradient, which is one GEMM over all steps.
+// Bias and peephole sums: kRowBlock rows of kSumSteps steps in C, in order, then over T and over
+// the blocks in double: the same whatever the number of threads and whatever they own. Equations:
+// cell/lstm_cell.h. Not done here: the weight gradient, which is one GEMM over all steps.
 #pragma once
 
 #include "cell/lstm_cell.h"
 #include "cpu/gemm.h"
 #include "cpu/math.h"
+#include "cpu/pack.h"
 #include "cpu/parallel.h"
 #include "cpu/stream.h"
 #include "cpu/workspace.h"
@@ -31,24 +33,43 @@ struct Backward {
 
   const CpuBackwardArgs& args;
   const CpuProblem& p;
-  BackwardScratch<C> scratch;
+  BackwardScratch<S> scratch;
 
   Backward(const CpuBackwardArgs& a, Carver carver) : args(a), p(a.p), scratch(a.p, carver) {}
 
   C* dc_state(int64_t n, int64_t b, int64_t u) const {
     return scratch.dc + (n * p.b + b) * scratch.panels * 4 * kL + u;
   }
-  C* d_state(int which, int64_t n, int64_t b) const {
+  Operand<S>* d_state(int which, int64_t n, int64_t b) const {
     return scratch.d[which] + (n * p.b + b) * scratch.ldg;
   }
-  C* panel_of(int64_t item) const { return scratch.weights + item * 4 * p.h * 4 * kL; }
+  Operand<S>* panel_of(int64_t n, int64_t panel) const {
+    return scratch.weights + (n * scratch.panels + panel) * scratch.depth * 4 * kL;
+  }
   const S* weights_of(int64_t n) const { return static_cast<const S*>(p.w_hh[n]); }
-  double* sums_of(int64_t item) const { return scratch.sums + item * kSums * 4 * kL; }
+  int64_t sums_at(int64_t n, int64_t block, int64_t panel) const {
+    return ((n * row_blocks(p) + block) * scratch.panels + panel) * kSums * 4 * kL;
+  }
 
-  void prepare(int64_t n, int64_t u0, int64_t item) const {
-    if (p.packed) pack_unit_panel(weights_of(n), p.h, u0, panel_of(item));
-    double* sums = sums_of(item);
-    for (int64_t j = 0; j < kSums * 4 * kL; ++j) sums[j] = 0.0;
+  void pack(const Share& share) const {
+    const int64_t items = p.n * scratch.panels;
+    for (int64_t item = share.begin(items); item < share.end(items); ++item) {
+      const int64_t n = item / scratch.panels, panel = item % scratch.panels;
+      pack_unit_panel(weights_of(n), p.h, panel * 4 * kL, panel_of(n, panel));
+    }
+  }
+
+  // Zeros in the sums, and behind the columns of d, which products read.
+  void start(const Part& part) const {
+    for (int64_t b = part.row; b < part.row_end; b += kRowBlock) {
+      const int64_t first = sums_at(part.n, b / kRowBlock, 0);
+      clear(scratch.totals + first, part.panel * kSums * 4 * kL, part.panel_end * kSums * 4 * kL);
+    }
+    if (part.panel_end < scratch.panels) return;
+    for (int64_t b = part.row; b < part.row_end; ++b) {
+      clear(d_state(0, part.n, b), 4 * p.h, scratch.ldg);
+      clear(d_state(1, part.n, b), 4 * p.h, scratch.ldg);
+    }
   }
 
   // One row of one step on up to one vector of units from u.
@@ -100,11 +121,11 @@ struct Backward {
                                Io<S>::load(first + 3 * p.h, units)};
       out = cell_backward<kCell, typename MathOf<C>::type>(a, c_prev, c_now, peep, dh, dc);
       store_raw(dc_state(n, b, u), out.dc_prev);
-      C* d = d_state(static_cast<int>(t & 1), n, b) + u;
-      store_first(d, out.d.i, units);
-      store_first(d + p.h, out.d.f, units);
-      store_first(d + 2 * p.h, out.d.g, units);
-      store_first(d + 3 * p.h, out.d.o, units);
+      Operand<S>* d = d_state(static_cast<int>(t & 1), n, b) + u;
+      Io<Operand<S>>::store(d, out.d.i, units);
+      Io<Operand<S>>::store(d + p.h, out.d.f, units);
+      Io<Operand<S>>::store(d + 2 * p.h, out.d.g, units);
+      Io<Operand<S>>::store(d + 3 * p.h, out.d.o, units);
       sums[0] += out.d.i;
       sums[1] += out.d.f;
       sums[2] += out.d.g;
@@ -120,63 +141,75 @@ struct Backward {
     Io<S>::store(first + 3 * p.h, out.d.o, units);
   }
 
-  // Where d_t W_hh of an item stands: a vector v of row b at at(b, v).
+  // Where d_t W_hh of a panel stands: a vector v of row b at at(b, v).
   struct Products {
     C* first;
+    int64_t row;     // that first belongs to
     int64_t stride;  // of a row
-    C* at(int64_t b, int v) const { return first + b * stride + v * kL; }
+    C* at(int64_t b, int v) const { return first + (b - row) * stride + v * kL; }
   };
 
-  Products products_of(const Share& share, int64_t item) const {
-    if (p.packed) return {scratch.products + share.thread * p.b * 4 * kL, 4 * kL};
-    return {scratch.products + item * 4 * kL, p.n * scratch.panels * 4 * kL};
-  }
-
-  // d_t W_hh for the units of the item, rows active at t only.
-  void product(int64_t n, int64_t item, int64_t t, C* products) const {
-    panel_product(d_state(static_cast<int>(t & 1), n, 0), scratch.ldg, p.b, panel_of(item), 4 * p.h,
-                  products, [&](int64_t b) { return t < row_length(p, n, b); });
-  }
-
-  // The same for all items of a thread, from W_hh where it lies: long runs of its rows.
-  void stream(const Share& share, int64_t t) const {
-    for (int64_t item = share.begin; item < share.end;) {
-      const int64_t n = item / scratch.panels;
-      const int64_t next = (n + 1) * scratch.panels;
-      const int64_t end = next < share.end ? next : share.end;
-      const int64_t u0 = item % scratch.panels * 4 * kL;
-      const int64_t units = (end - item) * 4 * kL < p.h - u0 ? (end - item) * 4 * kL : p.h - u0;
-      const Products out = products_of(share, item);
-      stream_units(weights_of(n), p.h, u0, units, p.b, d_state(static_cast<int>(t & 1), n, 0),
-                   scratch.ldg, out.first, out.stride);
-      item = end;
+  Products products_of(const Share& share, const Part& part, int64_t panel) const {
+    if (p.packed) {
+      C* own = scratch.products + share.thread * (p.b + kTileRows) * 4 * kL;
+      return {own, part.row, 4 * kL};
     }
+    const int64_t at = (part.n * scratch.panels + panel) * 4 * kL;
+    return {scratch.products + at, 0, p.n * scratch.panels * 4 * kL};
   }
 
-  void step(int64_t n, int64_t u0, int64_t item, int64_t t, Products products) const {
-    if (p.packed && t + 1 < p.t) product(n, item, t + 1, products.first);
-    double* totals = sums_of(item);
-    for (int v = 0; v < 4 && u0 + v * kL < p.h; ++v) {
-      V sums[kSums] = {};
-      for (int64_t b = 0; b < p.b; ++b) {
-        row_step(n, b, t, u0 + v * kL, products.at(b, v), sums);
-      }
-      for (int q = 0; q < kSums; ++q) {
-        for (int lane = 0; lane < kL; ++lane) {
-          totals[(q * 4 + v) * kL + lane] += static_cast<double>(sums[q][lane]);
+  // d_t W_hh for the units of a panel, rows active at t only.
+  void product(const Part& part, int64_t panel, int64_t t, C* products) const {
+    panel_product<S>(d_state(static_cast<int>(t & 1), part.n, part.row), scratch.ldg, p.b,
+                     part.row_end - part.row, panel_of(part.n, panel), scratch.depth, products,
+                     [&](int64_t r) { return t < row_length(p, part.n, part.row + r); });
+  }
+
+  // The same for all panels of a thread, from W_hh where it lies: long runs of its rows.
+  void stream(const Share& share, const Part& part, int64_t t) const {
+    const int64_t u0 = part.panel * 4 * kL;
+    const int64_t end = part.panel_end * 4 * kL < p.h ? part.panel_end * 4 * kL : p.h;
+    const Products out = products_of(share, part, part.panel);
+    stream_units(weights_of(part.n), p.h, u0, end - u0, p.b,
+                 d_state(static_cast<int>(t & 1), part.n, 0), scratch.ldg, out.first, out.stride);
+  }
+
+  void step(const Part& part, int64_t panel, int64_t t, Products products) const {
+    const int64_t n = part.n, u0 = panel * 4 * kL;
+    const int64_t done = (p.t - 1 - t) % kSumSteps;
+    const bool first = done == 0, last = done == kSumSteps - 1 || t == 0;
+    if (p.packed && t + 1 < p.t) product(part, panel, t + 1, products.first);
+    for (int64_t b0 = part.row; b0 < part.row_end; b0 += kRowBlock) {
+      const int64_t b1 = b0 + kRowBlock < part.row_end ? b0 + kRowBlock : part.row_end;
+      const int64_t at = sums_at(n, b0 / kRowBlock, panel);
+      for (int v = 0; v < 4 && u0 + v * kL < p.h; ++v) {
+        C* sum = scratch.sums + at + v * kL;
+        double* total = scratch.totals + at + v * kL;
+        V sums[kSums];
+        for (int q = 0; q < kSums; ++q) sums[q] = first ? V{} : load_raw<V>(sum + q * 4 * kL);
+        for (int64_t b = b0; b < b1; ++b) {
+          row_step(n, b, t, u0 + v * kL, products.at(b, v), sums);
+        }
+        for (int q = 0; q < kSums; ++q) {
+          store_raw(sum + q * 4 * kL, sums[q]);
+          if (!last) continue;
+          for (int lane = 0; lane < kL; ++lane) {
+            total[q * 4 * kL + lane] += static_cast<double>(sum[q * 4 * kL + lane]);
+          }
         }
       }
     }
   }
 
   // Gradients of the start state; a row of length 0 hands its incoming gradients through.
-  void finish_state(int64_t n, int64_t u0, int64_t item, Products products) const {
+  void finish_state(const Part& part, int64_t panel, Products products) const {
     const S* grad_h_n = static_cast<const S*>(args.grad_h_n);  // [N, B, H], may be null
     const C* grad_c_n = static_cast<const C*>(args.grad_c_n);  // [N, B, H], may be null
     S* d_h0 = static_cast<S*>(args.d_h0);                      // [N, B, H], may be null
     C* d_c0 = static_cast<C*>(args.d_c0);                      // [N, B, H], may be null
-    if (p.packed && d_h0 && p.t > 0) product(n, item, 0, products.first);
-    for (int64_t b = 0; b < p.b; ++b) {
+    const int64_t n = part.n, u0 = panel * 4 * kL;
+    if (p.packed && d_h0 && p.t > 0) product(part, panel, 0, products.first);
+    for (int64_t b = part.row; b < part.row_end; ++b) {
       const bool ran = row_length(p, n, b) > 0;
       for (int v = 0; v < 4 && u0 + v * kL < p.h; ++v) {
         const int64_t u = u0 + v * kL;
@@ -196,17 +229,20 @@ struct Backward {
     }
   }
 
-  void finish_sums(int64_t n, int64_t u0, int64_t item) const {
+  void finish_sums(int64_t n, int64_t panel) const {
     C* d_bias = static_cast<C*>(args.d_bias);          // [N, 4H], may be null
     C* d_peephole = static_cast<C*>(args.d_peephole);  // [N, 3, H], may be null
-    const double* totals = sums_of(item);
+    const int64_t u0 = panel * 4 * kL;
     for (int64_t j = 0; j < 4 * kL && u0 + j < p.h; ++j) {
       for (int q = 0; q < kSums; ++q) {
-        const C total = static_cast<C>(totals[q * 4 * kL + j]);
+        double total = 0.0;
+        for (int64_t block = 0; block < row_blocks(p); ++block) {
+          total += scratch.totals[sums_at(n, block, panel) + q * 4 * kL + j];
+        }
         if (q < kGates) {
-          if (d_bias) d_bias[(n * 4 + q) * p.h + u0 + j] = total;
+          if (d_bias) d_bias[(n * 4 + q) * p.h + u0 + j] = static_cast<C>(total);
         } else if (d_peephole) {
-          d_peephole[(n * 3 + q - kGates) * p.h + u0 + j] = total;
+          d_peephole[(n * 3 + q - kGates) * p.h + u0 + j] = static_cast<C>(total);
         }
       }
     }
@@ -214,21 +250,30 @@ struct Backward {
 
   void run() const {
     const int64_t panels = scratch.panels;
-    run_team(p.threads, p.n * panels, [&](const Share& share) {
-      for (int64_t item = share.begin; item < share.end; ++item) {
-        prepare(item / panels, item % panels * 4 * kL, item);
-      }
+    run_team(p.threads, p.n * pieces(p, panels), [&](const Share& share) {
+      const TileScope<S> tiles;
+      if (p.packed) pack(share);
+      for_parts(p, panels, share, [&](const Part& part) { start(part); });
+      share.wait();
       for (int64_t t = p.t - 1; t >= 0; --t) {
-        if (!p.packed && t + 1 < p.t) stream(share, t + 1);
-        for (int64_t item = share.begin; item < share.end; ++item) {
-          step(item / panels, item % panels * 4 * kL, item, t, products_of(share, item));
-        }
-        share.wait();
+        for_parts(p, panels, share, [&](const Part& part) {
+          if (!p.packed && t + 1 < p.t) stream(share, part, t + 1);
+          for (int64_t panel = part.panel; panel < part.panel_end; ++panel) {
+            step(part, panel, t, products_of(share, part, panel));
+          }
+        });
+        if (!p.by_rows) share.wait();
       }
-      if (!p.packed && args.d_h0 && p.t > 0) stream(share, 0);
-      for (int64_t item = share.begin; item < share.end; ++item) {
-        finish_state(item / panels, item % panels * 4 * kL, item, products_of(share, item));
-        finish_sums(item / panels, item % panels * 4 * kL, item);
+      for_parts(p, panels, share, [&](const Part& part) {
+        if (!p.packed && args.d_h0 && p.t > 0) stream(share, part, 0);
+        for (int64_t panel = part.panel; panel < part.panel_end; ++panel) {
+          finish_state(part, panel, products_of(share, part, panel));
+        }
+      });
+      if (p.by_rows) share.wait();  // for the sums of others' rows
+      const int64_t items = p.n * panels;
+      for (int64_t item = share.begin(items); item < share.end(items); ++item) {
+        finish_sums(item / panels, item % panels);
       }
     });
   }

@@ -14,6 +14,10 @@
 #include <cpuid.h>
 #define LSTMREP_X86 1
 #endif
+#if defined(LSTMREP_HAS_AMX) && defined(__linux__)
+#include <sys/syscall.h>
+#include <unistd.h>
+#endif
 
 namespace lstmrep {
 namespace cpu {
@@ -44,6 +48,29 @@ bool runs_avx512() {
          __builtin_cpu_supports("avx512cd");
 }
 #endif
+#if defined(LSTMREP_HAS_AVX512_BF16)
+bool runs_avx512_bf16() {
+  unsigned a = 0, b = 0, c = 0, d = 0;
+  return runs_avx512() && __get_cpuid_count(7, 1, &a, &b, &c, &d) && (a & (1u << 5));
+}
+#endif
+#if defined(LSTMREP_HAS_AMX)
+// A process must ask the system for tiles before it uses one; the answer holds for all its threads.
+bool system_grants_tiles() {
+#if defined(__linux__) && defined(__x86_64__)
+  constexpr int kRequestPermission = 0x1023, kTileData = 18;  // ARCH_REQ_XCOMP_PERM, XTILEDATA
+  return syscall(SYS_arch_prctl, kRequestPermission, kTileData) == 0;
+#else
+  return false;
+#endif
+}
+bool runs_amx() {
+  constexpr unsigned kBFloat16 = 1u << 22, kTile = 1u << 24;
+  unsigned a = 0, b = 0, c = 0, d = 0;
+  return runs_avx512_bf16() && __get_cpuid_count(7, 0, &a, &b, &c, &d) && (d & kBFloat16) &&
+         (d & kTile) && system_grants_tiles();
+}
+#endif
 bool always() { return true; }
 
 constexpr Isa kIsas[] = {
@@ -53,6 +80,12 @@ constexpr Isa kIsas[] = {
 #endif
 #if defined(LSTMREP_HAS_AVX512)
     {"avx512", cpu_kernels_avx512, runs_avx512},
+#endif
+#if defined(LSTMREP_HAS_AVX512_BF16)
+    {"avx512_bf16", cpu_kernels_avx512_bf16, runs_avx512_bf16},
+#endif
+#if defined(LSTMREP_HAS_AMX)
+    {"amx", cpu_kernels_amx, runs_amx},
 #endif
 };
 constexpr int kIsaCount = sizeof(kIsas) / sizeof(kIsas[0]);

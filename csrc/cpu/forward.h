@@ -1,16 +1,18 @@
 // Forward pass over a whole sequence: N recurrences, T steps, B rows, H units, in one region.
 //
-// An item is one panel (`lanes` hidden units, all four gates) of one recurrence, owned by one
-// thread for the whole sequence. A step of an item is the panel product h' W_hh^T followed at once
-// by the cell on those units, so that each step needs a single barrier; h is double-buffered for
-// that reason. h recurs rounded to S, c stays in C. The equations are in cell/lstm_cell.h. Step t
-// of a row is frame t, or length - 1 - t in a reversed recurrence; from its length on a row keeps
-// its state and gets zeros in h, gates and c at frame t. Not done here: x W_ih^T, dropout.
+// A panel is `lanes` hidden units with all four gates. A thread owns panels with all their rows, or
+// rows with all their panels, for the whole sequence. A step of a panel is the product h' W_hh^T
+// followed at once by the cell on those units, so that each step needs a single barrier, and none
+// where threads own rows; h is double-buffered for that reason. h recurs rounded to S, c stays in
+// C. The equations are in cell/lstm_cell.h. Step t of a row is frame t, or length - 1 - t in a
+// reversed recurrence; from its length on a row keeps its state and gets zeros in h, gates and c at
+// frame t. Not done here: x W_ih^T, dropout.
 #pragma once
 
 #include "cell/lstm_cell.h"
 #include "cpu/gemm.h"
 #include "cpu/math.h"
+#include "cpu/pack.h"
 #include "cpu/parallel.h"
 #include "cpu/stream.h"
 #include "cpu/workspace.h"
@@ -26,30 +28,44 @@ struct Forward {
 
   const CpuForwardArgs& args;
   const CpuProblem& p;
-  ForwardScratch<C> scratch;
+  ForwardScratch<S> scratch;
 
   Forward(const CpuForwardArgs& a, Carver carver) : args(a), p(a.p), scratch(a.p, carver) {}
 
   C* c_state(int64_t n, int64_t b, int64_t u0) const {
     return scratch.c + (n * p.b + b) * scratch.panels * kL + u0;
   }
-  C* h_state(int which, int64_t n, int64_t b) const {
+  Operand<S>* h_state(int which, int64_t n, int64_t b) const {
     return scratch.h[which] + (n * p.b + b) * scratch.ldh;
   }
-  C* panel_of(int64_t item) const { return scratch.weights + item * p.h * 4 * kL; }
-
+  Operand<S>* panel_of(int64_t n, int64_t panel) const {
+    return scratch.weights + (n * scratch.panels + panel) * scratch.depth * 4 * kL;
+  }
   const S* weights_of(int64_t n) const { return static_cast<const S*>(p.w_hh[n]); }
 
-  // Packs the weights and loads the start state of one item.
-  void prepare(int64_t n, int64_t u0, int64_t item) const {
+  void pack(const Share& share) const {
+    const int64_t items = p.n * scratch.panels;
+    for (int64_t item = share.begin(items); item < share.end(items); ++item) {
+      const int64_t n = item / scratch.panels, panel = item % scratch.panels;
+      pack_gate_panel(weights_of(n), p.h, panel * kL, panel_of(n, panel));
+    }
+  }
+
+  // Start states, and zeros behind the columns of h, which products read.
+  void start(const Part& part) const {
     const S* h0 = static_cast<const S*>(args.h0);  // [N, B, H]
     const C* c0 = static_cast<const C*>(p.c0);     // [N, B, H]
-    const int64_t units = p.h - u0;
-    if (p.packed) pack_gate_panel(weights_of(n), p.h, u0, panel_of(item));
-    for (int64_t b = 0; b < p.b; ++b) {
-      const int64_t at = (n * p.b + b) * p.h + u0;
-      store_first(h_state(0, n, b) + u0, h0 ? Io<S>::load(h0 + at, units) : V{}, units);
-      store_raw(c_state(n, b, u0), c0 ? load_first<V>(c0 + at, units) : V{});
+    for (int64_t b = part.row; b < part.row_end; ++b) {
+      for (int64_t u0 = part.panel * kL; u0 < part.panel_end * kL; u0 += kL) {
+        const int64_t at = (part.n * p.b + b) * p.h + u0;
+        const int64_t units = p.h - u0;
+        Io<Operand<S>>::store(h_state(0, part.n, b) + u0, h0 ? Io<S>::load(h0 + at, units) : V{},
+                              units);
+        store_raw(c_state(part.n, b, u0), c0 ? load_first<V>(c0 + at, units) : V{});
+      }
+      if (part.panel_end < scratch.panels) continue;
+      clear(h_state(0, part.n, b), p.h, scratch.ldh);
+      clear(h_state(1, part.n, b), p.h, scratch.ldh);
     }
   }
 
@@ -89,9 +105,9 @@ struct Forward {
       store_raw(state, out.c);
       h_next = Io<S>::round(out.h);
     } else {
-      h_next = load_first<V>(h_state(now, n, b) + u0, units);
+      h_next = Io<Operand<S>>::load(h_state(now, n, b) + u0, units);
     }
-    store_first(h_state(1 - now, n, b) + u0, h_next, units);
+    Io<Operand<S>>::store(h_state(1 - now, n, b) + u0, h_next, units);
     Io<S>::store(h + row * p.h + u0, out.h, units);
     if (c) store_first(c + row * p.h + u0, out.c, units);
     if (gates) {
@@ -103,50 +119,54 @@ struct Forward {
     }
   }
 
-  void step(int64_t n, int64_t u0, int64_t item, int64_t t, C* products) const {
+  void step(const Part& part, int64_t panel, int64_t t, C* products) const {
+    const int64_t n = part.n, u0 = panel * kL;
     const int now = static_cast<int>(t & 1);
     const bool recurrent = t > 0 || args.h0;
     if (recurrent && !p.packed) {
       stream_gates(weights_of(n), p.h, u0, p.b, h_state(now, n, 0), scratch.ldh, products);
     } else if (recurrent) {
-      panel_product(h_state(now, n, 0), scratch.ldh, p.b, panel_of(item), p.h, products,
-                    [&](int64_t b) { return t < row_length(p, n, b); });
+      panel_product<S>(h_state(now, n, part.row), scratch.ldh, p.b, part.row_end - part.row,
+                       panel_of(n, panel), scratch.depth, products,
+                       [&](int64_t r) { return t < row_length(p, n, part.row + r); });
     }
-    for (int64_t b = 0; b < p.b; ++b) {
-      row_step(n, b, t, u0, recurrent ? products + b * 4 * kL : nullptr, now);
+    for (int64_t b = part.row; b < part.row_end; ++b) {
+      row_step(n, b, t, u0, recurrent ? products + (b - part.row) * 4 * kL : nullptr, now);
     }
   }
 
   // The state after the last step, which inactive rows have carried along.
-  void finish(int64_t n, int64_t u0) const {
+  void finish(const Part& part) const {
     S* h_n = static_cast<S*>(args.h_n);  // [N, B, H]
     C* c_n = static_cast<C*>(args.c_n);  // [N, B, H]
-    const int64_t units = p.h - u0;
-    for (int64_t b = 0; b < p.b; ++b) {
-      const int64_t at = (n * p.b + b) * p.h + u0;
-      const C* last = h_state(static_cast<int>(p.t & 1), n, b) + u0;
-      Io<S>::store(h_n + at, load_first<V>(last, units), units);
-      store_first(c_n + at, load_raw<V>(c_state(n, b, u0)), units);
+    for (int64_t b = part.row; b < part.row_end; ++b) {
+      for (int64_t u0 = part.panel * kL; u0 < part.panel_end * kL; u0 += kL) {
+        const int64_t at = (part.n * p.b + b) * p.h + u0;
+        const int64_t units = p.h - u0;
+        const Operand<S>* last = h_state(static_cast<int>(p.t & 1), part.n, b) + u0;
+        Io<S>::store(h_n + at, Io<Operand<S>>::load(last, units), units);
+        store_first(c_n + at, load_raw<V>(c_state(part.n, b, u0)), units);
+      }
     }
   }
 
   void run() const {
     const int64_t panels = scratch.panels;
-    run_team(p.threads, p.n * panels, [&](const Share& share) {
-      C* products = scratch.products + share.thread * p.b * 4 * kL;
-      for (int64_t item = share.begin; item < share.end; ++item) {
-        prepare(item / panels, item % panels * kL, item);
-      }
+    run_team(p.threads, p.n * pieces(p, panels), [&](const Share& share) {
+      const TileScope<S> tiles;
+      C* products = scratch.products + share.thread * (p.b + kTileRows) * 4 * kL;
+      if (p.packed) pack(share);
+      for_parts(p, panels, share, [&](const Part& part) { start(part); });
       share.wait();
       for (int64_t t = 0; t < p.t; ++t) {
-        for (int64_t item = share.begin; item < share.end; ++item) {
-          step(item / panels, item % panels * kL, item, t, products);
-        }
-        share.wait();
+        for_parts(p, panels, share, [&](const Part& part) {
+          for (int64_t panel = part.panel; panel < part.panel_end; ++panel) {
+            step(part, panel, t, products);
+          }
+        });
+        if (!p.by_rows) share.wait();
       }
-      for (int64_t item = share.begin; item < share.end; ++item) {
-        finish(item / panels, item % panels * kL);
-      }
+      for_parts(p, panels, share, [&](const Part& part) { finish(part); });
     });
   }
 };

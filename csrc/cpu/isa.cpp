@@ -43,8 +43,17 @@ void backward_entry(const CpuBackwardArgs& args) {
 }
 
 size_t workspace_entry(const CpuProblem& p, bool backward) {
-  return p.dtype == DType::kFloat64 ? scratch_bytes<double>(p, backward)
-                                    : scratch_bytes<float>(p, backward);
+  switch (p.dtype) {
+    case DType::kFloat32:
+      return scratch_bytes<float>(p, backward);
+    case DType::kBFloat16:
+      return scratch_bytes<BFloat16>(p, backward);
+    case DType::kFloat16:
+      return scratch_bytes<Float16>(p, backward);
+    case DType::kFloat64:
+      return scratch_bytes<double>(p, backward);
+  }
+  return 0;
 }
 
 constexpr CpuKernels kKernels = {forward_entry, backward_entry, workspace_entry, math_entry};

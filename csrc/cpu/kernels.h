@@ -16,9 +16,10 @@ constexpr int64_t kStreamRows = 4;  // of a batch whose W_hh may be read where i
 
 struct CpuProblem {
   DType dtype;
-  int cell;     // CellKind
-  int threads;  // upper limit; results do not depend on it
-  bool packed;  // W_hh is packed first; else it is read where it lies, by kStreamRows rows at most
+  int cell;      // CellKind
+  int threads;   // upper limit; results do not depend on it
+  bool packed;   // W_hh is packed first; else it is read where it lies, by kStreamRows rows at most
+  bool by_rows;  // packed only: threads share out rows and never wait in a step, else units
   int64_t n, t, b, h;
   const void* const* w_hh;  // N pointers to [4H, H] S
   const void* peephole;     // [N, 3, H] C, may be null
@@ -62,9 +63,11 @@ struct CpuKernels {
   void (*math)(int f, const float* x, float* y, int64_t n);
 };
 
-// One accessor per instruction set that was compiled in (LSTMREP_HAS_AVX2, LSTMREP_HAS_AVX512).
+// One accessor per instruction set that was compiled in (LSTMREP_HAS_AVX2 and so on).
 const CpuKernels& cpu_kernels_baseline();
 const CpuKernels& cpu_kernels_avx2();
 const CpuKernels& cpu_kernels_avx512();
+const CpuKernels& cpu_kernels_avx512_bf16();
+const CpuKernels& cpu_kernels_amx();
 
 }  // namespace lstmrep

@@ -49,14 +49,16 @@ struct Barrier {
 
 struct Share {
   int thread;
-  int threads;         // of the team
-  int64_t begin, end;  // items of this thread
+  int threads;  // of the team
   Barrier* barrier;
 
+  // Of `items` items, those from begin to before end are this thread's.
+  int64_t begin(int64_t items) const { return items * thread / threads; }
+  int64_t end(int64_t items) const { return items * (thread + 1) / threads; }
   void wait() const { barrier->wait(threads); }
 };
 
-// Calls body(Share) once on each thread of a team of at most `threads`.
+// Calls body(Share) once on each thread of a team: at most `threads`, and at most one for an item.
 template <class Body>
 void run_team(int threads, int64_t items, const Body& body) {
   Barrier barrier;
@@ -67,11 +69,12 @@ void run_team(int threads, int64_t items, const Body& body) {
     // The runtime may grant fewer threads than were asked for.
     const int size = omp_get_num_threads();
     const int me = omp_get_thread_num();
-    body(Share{me, size, items * me / size, items * (me + 1) / size, &barrier});
+    body(Share{me, size, &barrier});
   }
 #else
   (void)threads;
-  body(Share{0, 1, 0, items, &barrier});
+  (void)items;
+  body(Share{0, 1, &barrier});
 #endif
 }
 

@@ -50,8 +50,8 @@ struct VecOf<double> {
 template <class C>
 using Vec = typename VecOf<C>::type;
 
-// All lanes x. Not V{} + x: that is an addition, which must be carried out (-0.0 + 0.0 is 0.0), while
-// x - 0.0 is x whatever x is, and disappears.
+// All lanes x. Not V{} + x: that is an addition, which must be carried out (-0.0 + 0.0 is 0.0),
+// while x - 0.0 is x whatever x is, and disappears.
 template <class V, class E>
 LSTMREP_VECTOR_INLINE V splat(E x) {
   return x - V{};
@@ -88,6 +88,12 @@ LSTMREP_VECTOR_INLINE void store_first(E* p, V v, int64_t count) {
   } else {
     __builtin_memcpy(p, &v, static_cast<size_t>(count) * sizeof(E));
   }
+}
+
+// Zeros in p[first : last] (all formats have zero as zero bits).
+template <class E>
+void clear(E* p, int64_t first, int64_t last) {
+  __builtin_memset(p + first, 0, static_cast<size_t>(last - first) * sizeof(E));
 }
 
 LSTMREP_VECTOR_INLINE VecF widen_bfloat16(VecH bits) {

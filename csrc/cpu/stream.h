@@ -36,7 +36,7 @@ C sum_of_lanes(Vec<C> v) {
 }
 
 template <class S, int kRows>
-void stream_gates_of(const S* w, int64_t h, int64_t u0, const typename Io<S>::C* a, int64_t lda,
+void stream_gates_of(const S* w, int64_t h, int64_t u0, const Operand<S>* a, int64_t lda,
                      typename Io<S>::C* out) {
   using C = typename Io<S>::C;
   using V = Vec<C>;
@@ -54,7 +54,7 @@ void stream_gates_of(const S* w, int64_t h, int64_t u0, const typename Io<S>::C*
       }
       for (int64_t k = 0; k < h; k += kL) {
         V x[kRows];
-        for (int r = 0; r < kRows; ++r) x[r] = load_first<V>(a + r * lda + k, h - k);
+        for (int r = 0; r < kRows; ++r) x[r] = Io<Operand<S>>::load(a + r * lda + k, h - k);
         for (int i = 0; i < kN; ++i) {
           const V weight = Io<S>::load(row[i] + k, h - k);
           for (int r = 0; r < kRows; ++r) acc[i][r] += x[r] * weight;
@@ -69,8 +69,8 @@ void stream_gates_of(const S* w, int64_t h, int64_t u0, const typename Io<S>::C*
 
 // a [rows, H] C with row stride lda, out [rows, 4, lanes]; zero where u0 + j >= H.
 template <class S>
-void stream_gates(const S* w, int64_t h, int64_t u0, int64_t rows, const typename Io<S>::C* a,
-                  int64_t lda, typename Io<S>::C* out) {
+void stream_gates(const S* w, int64_t h, int64_t u0, int64_t rows, const Operand<S>* a, int64_t lda,
+                  typename Io<S>::C* out) {
   constexpr int kL = kLanes<typename Io<S>::C>;
   if (h - u0 < kL) {
     for (int64_t e = 0; e < rows * 4 * kL; ++e) out[e] = 0;
@@ -91,14 +91,14 @@ void stream_gates(const S* w, int64_t h, int64_t u0, int64_t rows, const typenam
 
 // sums[r, u] += d[r, j] w[j, u] for kDepth rows j and the units of a tile.
 template <class S, int kRows, int kDepth>
-void stream_rows(const S* w, int64_t h, int64_t units, const typename Io<S>::C* d, int64_t ldd,
+void stream_rows(const S* w, int64_t h, int64_t units, const Operand<S>* d, int64_t ldd,
                  typename Io<S>::C* sums) {
   using C = typename Io<S>::C;
   using V = Vec<C>;
   constexpr int kL = kLanes<C>;
   V factor[kRows][kDepth];
   for (int r = 0; r < kRows; ++r) {
-    for (int i = 0; i < kDepth; ++i) factor[r][i] = splat<V>(d[r * ldd + i]);
+    for (int i = 0; i < kDepth; ++i) factor[r][i] = splat<V>(to_compute(d[r * ldd + i]));
   }
   for (int64_t u = 0; u < units; u += kL) {
     V acc[kRows];
@@ -112,7 +112,7 @@ void stream_rows(const S* w, int64_t h, int64_t units, const typename Io<S>::C* 
 }
 
 template <class S, int kRows>
-void stream_units_of(const S* w, int64_t h, int64_t u0, int64_t units, const typename Io<S>::C* d,
+void stream_units_of(const S* w, int64_t h, int64_t u0, int64_t units, const Operand<S>* d,
                      int64_t ldd, typename Io<S>::C* out, int64_t ldo) {
   using C = typename Io<S>::C;
   using V = Vec<C>;
@@ -143,7 +143,7 @@ void stream_units_of(const S* w, int64_t h, int64_t u0, int64_t units, const typ
 // on.
 template <class S>
 void stream_units(const S* w, int64_t h, int64_t u0, int64_t units, int64_t rows,
-                  const typename Io<S>::C* d, int64_t ldd, typename Io<S>::C* out, int64_t ldo) {
+                  const Operand<S>* d, int64_t ldd, typename Io<S>::C* out, int64_t ldo) {
   for (int64_t u = 0; u < units; u += kStreamTile) {
     const int64_t count = units - u < kStreamTile ? units - u : kStreamTile;
     switch (rows) {

@@ -2,14 +2,20 @@
 //
 // Only sizes and pointers; the buffer arrives uninitialised. Every part starts at a multiple of 64
 // bytes. Row strides are padded by one vector beyond the vector multiple: with H a power of two the
-// rows of a batch would otherwise fall into the same cache sets.
+// rows of a batch would otherwise fall into the same cache sets. Here too: which thread owns what.
 #pragma once
 
 #include "cpu/kernels.h"
-#include "cpu/simd.h"
+#include "cpu/operand.h"
+#include "cpu/parallel.h"
+#include "cpu/tiles.h"
 
 namespace lstmrep {
 namespace {
+
+// Rows whose bias and peephole gradients are summed together, whoever computes them.
+constexpr int64_t kRowBlock = 8;
+constexpr int64_t kSumSteps = 8;  // in C before a sum goes on in double
 
 static inline int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
@@ -25,58 +31,107 @@ struct Carver {
   }
 };
 
-template <class C>
+// Columns of a row of operands: the padded depth, and one vector or tile more.
+template <class S>
 int64_t padded_row(int64_t columns) {
-  return ceil_div(columns, kLanes<C>) * kLanes<C> + kLanes<C>;
+  constexpr int64_t kLine = 64 / static_cast<int64_t>(sizeof(Operand<S>));
+  return ceil_div(padded_depth<S>(columns), kLine) * kLine + kLine;
 }
 
-template <class C>
+static inline int64_t row_blocks(const CpuProblem& p) { return ceil_div(p.b, kRowBlock); }
+
+template <class S>
 struct ForwardScratch {
-  int64_t panels, ldh;
-  C* weights;   // [N, panels, H, 4, lanes], null where W_hh is not packed
-  C* h[2];      // [N, B, ldh] each: state before and after a step
-  C* c;         // [N, B, panels * lanes]
-  C* products;  // [threads, B, 4, lanes]
+  using C = typename Io<S>::C;
+  int64_t panels, depth, ldh;
+  Operand<S>* weights;  // [N, panels, depth, 4, lanes], null where W_hh is not packed
+  Operand<S>* h[2];     // [N, B, ldh] each: state before and after a step; kTileRows rows to spare
+  C* c;                 // [N, B, panels * lanes]
+  C* products;          // [threads, B to the next tile, 4, lanes]
 
   ForwardScratch(const CpuProblem& p, Carver& carver) {
     panels = ceil_div(p.h, kLanes<C>);
-    ldh = padded_row<C>(p.h);
-    weights = p.packed ? carver.take<C>(p.n * panels * p.h * 4 * kLanes<C>) : nullptr;
-    for (C*& state : h) state = carver.take<C>(p.n * p.b * ldh);
+    depth = padded_depth<S>(p.h);
+    ldh = padded_row<S>(p.h);
+    const int64_t packed = p.n * panels * depth * 4 * kLanes<C>;
+    weights = p.packed ? carver.take<Operand<S>>(packed) : nullptr;
+    for (auto& state : h) state = carver.take<Operand<S>>((p.n * p.b + kTileRows) * ldh);
     c = carver.take<C>(p.n * p.b * panels * kLanes<C>);
-    products = carver.take<C>(p.threads * p.b * 4 * kLanes<C>);
+    products = carver.take<C>(p.threads * (p.b + kTileRows) * 4 * kLanes<C>);
   }
 };
 
-template <class C>
+template <class S>
 struct BackwardScratch {
-  int64_t panels, ldg;
-  C* weights;    // [N, panels, 4H, 4, lanes], null where W_hh is not packed
-  C* d[2];       // [N, B, ldg] each: gate gradients (4H) of the step after and of this step
-  C* dc;         // [N, B, panels * 4 * lanes]
-  C* products;   // [threads, B, 4, lanes]; [B, N, panels, 4, lanes] where W_hh is not packed
-  double* sums;  // [N, panels, 7, 4 * lanes]
+  using C = typename Io<S>::C;
+  int64_t panels, depth, ldg;
+  Operand<S>* weights;  // [N, panels, depth, 4, lanes], null where W_hh is not packed
+  Operand<S>* d[2];     // [N, B, ldg] each: gate gradients (4H) of the step after and of this step;
+                        // kTileRows rows to spare
+  C* dc;                // [N, B, panels * 4 * lanes]
+  C* products;          // [threads, B to the next tile, 4, lanes];
+                        // [B, N, panels, 4, lanes] where W_hh is not packed
+  C* sums;              // [N, row blocks, panels, 7, 4 * lanes] of up to kSumSteps steps
+  double* totals;       // the same of all steps
 
   BackwardScratch(const CpuProblem& p, Carver& carver) {
     panels = ceil_div(p.h, 4 * kLanes<C>);
-    ldg = padded_row<C>(4 * p.h);
-    weights = p.packed ? carver.take<C>(p.n * panels * 4 * p.h * 4 * kLanes<C>) : nullptr;
-    for (C*& gradient : d) gradient = carver.take<C>(p.n * p.b * ldg);
+    depth = padded_depth<S>(4 * p.h);
+    ldg = padded_row<S>(4 * p.h);
+    const int64_t packed = p.n * panels * depth * 4 * kLanes<C>;
+    weights = p.packed ? carver.take<Operand<S>>(packed) : nullptr;
+    for (auto& gradient : d) gradient = carver.take<Operand<S>>((p.n * p.b + kTileRows) * ldg);
     dc = carver.take<C>(p.n * p.b * panels * 4 * kLanes<C>);
-    products = carver.take<C>((p.packed ? p.threads : p.n * panels) * p.b * 4 * kLanes<C>);
-    sums = carver.take<double>(p.n * panels * 7 * 4 * kLanes<C>);
+    const int64_t rows = p.packed ? p.threads * (p.b + kTileRows) : p.n * panels * p.b;
+    products = carver.take<C>(rows * 4 * kLanes<C>);
+    const int64_t all_sums = p.n * row_blocks(p) * panels * 7 * 4 * kLanes<C>;
+    sums = carver.take<C>(all_sums);
+    totals = carver.take<double>(all_sums);
   }
 };
 
-template <class C>
+template <class S>
 size_t scratch_bytes(const CpuProblem& p, bool backward) {
   Carver carver{nullptr, 0};
   if (backward) {
-    BackwardScratch<C> scratch(p, carver);
+    BackwardScratch<S> scratch(p, carver);
   } else {
-    ForwardScratch<C> scratch(p, carver);
+    ForwardScratch<S> scratch(p, carver);
   }
   return carver.used;
+}
+
+// What a thread owns of recurrence n for the whole sequence: panels of units, and rows of the
+// batch.
+struct Part {
+  int64_t n;
+  int64_t panel, panel_end;
+  int64_t row, row_end;
+};
+
+// Pieces that threads share out: blocks of rows with all their units, or panels with all their
+// rows.
+static inline int64_t pieces(const CpuProblem& p, int64_t panels) {
+  return p.by_rows ? row_blocks(p) : panels;
+}
+
+// Calls body(Part) for each recurrence that the thread owns something of.
+template <class Body>
+void for_parts(const CpuProblem& p, int64_t panels, const Share& share, const Body& body) {
+  const int64_t each = pieces(p, panels);
+  const int64_t end = share.end(p.n * each);
+  for (int64_t item = share.begin(p.n * each); item < end;) {
+    const int64_t n = item / each;
+    const int64_t stop = (n + 1) * each < end ? (n + 1) * each : end;
+    const int64_t first = item - n * each, last = stop - n * each;
+    if (p.by_rows) {
+      const int64_t row_end = last * kRowBlock < p.b ? last * kRowBlock : p.b;
+      body(Part{n, 0, panels, first * kRowBlock, row_end});
+    } else {
+      body(Part{n, first, last, 0, p.b});
+    }
+    item = stop;
+  }
 }
 
 // Number of steps of row (n, b), clamped to [0, T].

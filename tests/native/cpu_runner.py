@@ -49,7 +49,13 @@ def workspace(arena: Arena, p: Problem, threads: int, packed: bool, backward: bo
 
 
 def run_forward(
-    p: Problem, threads: int = 2, *, save: bool = True, alias: bool = False, packed: bool = True
+    p: Problem,
+    threads: int = 2,
+    *,
+    save: bool = True,
+    alias: bool = False,
+    packed: bool = True,
+    by_rows: bool = False,
 ) -> dict[str, np.ndarray]:
     """Outputs of cpu_forward as stored arrays; alias: gates is written over gates_x."""
     arena = Arena()
@@ -73,6 +79,7 @@ def run_forward(
         cell=CELLS[p.cell],
         threads=threads,
         packed=packed,
+        by_rows=by_rows,
         N=n,
         T=t,
         B=b,
@@ -105,6 +112,7 @@ def run_backward(
     optional: bool = True,
     alias: bool = False,
     packed: bool = True,
+    by_rows: bool = False,
 ) -> dict[str, np.ndarray]:
     """Outputs of cpu_backward as stored arrays; alias: d_gates is written over gates."""
     arena = Arena()
@@ -127,6 +135,7 @@ def run_backward(
         cell=CELLS[p.cell],
         threads=threads,
         packed=packed,
+        by_rows=by_rows,
         N=n,
         T=t,
         B=b,
