@@ -29,6 +29,7 @@ __all__ = [
     "cpu_by_rows",
     "cpu_packs",
     "cpu_threads",
+    "cpu_turned",
     "plan",
     "resident_shared_bytes",
     "saved_bytes_per_step",
@@ -44,6 +45,9 @@ CPU_STREAM_BYTES = 1 << 23
 CPU_ROWS_BYTES = 1 << 20
 CPU_ROW_BLOCK = 8  # rows that stay with one thread: kRowBlock of csrc/cpu/workspace.h
 CPU_ROWS_UNEVEN = 1.35  # the busiest thread's rows over the mean that still beat a barrier in each step
+# So few rows of so large a W_ih are formed as W x^T (measured: docs/kernels/cpu.md).
+CPU_TURNED_ROWS = (2, 32)
+CPU_TURNED_WEIGHTS = 1 << 20
 CPU_PAIR_ISAS = ("avx512_bf16", "amx")  # whose bfloat16 packs are bfloat16; other packs are float32 or float64
 # Modelled times closer than this are a tie (the model is not measured); then one launch goes before 2T of them.
 MODEL_MARGIN = 1.5
@@ -59,7 +63,7 @@ class Plan:
     and of the backward pass that follows it.  ``cuda`` says which kernel each pass runs there.
     ``saved_bytes_per_step`` counts what a forward pass keeps for the backward pass beyond the caller's own tensors,
     per time step.  ``threads`` are those the cpu backend takes, ``packed`` whether it packs W_hh first,
-    ``by_rows`` whether its threads share out rows rather than units.
+    ``by_rows`` whether its threads share out rows rather than units, ``turned`` whether the input share is W x^T.
     """
 
     problem: Problem
@@ -71,6 +75,7 @@ class Plan:
     threads: int = 1
     packed: bool = True
     by_rows: bool = False
+    turned: bool = False
     refusals: tuple[tuple[str, str], ...] = ()
     notes: tuple[str, ...] = ()
     cuda: tuple[CudaPass, ...] = ()  # forward, backward
@@ -152,6 +157,13 @@ def cpu_by_rows(problem: Problem, machine: Machine) -> bool:
     most = -(-blocks // threads)
     even = blocks >= threads and most * threads <= CPU_ROWS_UNEVEN * blocks
     return threads > 1 and even and cpu_packs(problem) and pack <= CPU_ROWS_BYTES
+
+
+def cpu_turned(problem: Problem) -> bool:
+    """Whether the input share is formed as W x^T, which CPU libraries do faster for few rows, and then transposed."""
+    low, high = CPU_TURNED_ROWS
+    weights = GATES * problem.hidden_size * problem.input_size
+    return low <= problem.steps * problem.batch <= high and weights >= CPU_TURNED_WEIGHTS
 
 
 def cpu_threads(problem: Problem, machine: Machine) -> int:
@@ -306,6 +318,8 @@ def _finish(p: Problem, m: Machine, name: str, refusals: list[tuple[str, str]]) 
     if p.training and p.recompute:
         backward += n + n * has_input
         notes.append("recompute: two whole-sequence products form the gates again, no recurrence is run twice")
+    if name == "cpu" and cpu_turned(p):
+        notes.append("input share as W x^T, faster for few rows of large weights")
     if p.dtype in ("bfloat16", "float16"):
         notes.append("cell state, accumulation and carried gradients are float32")
     if p.proj_size:
@@ -335,6 +349,7 @@ def _finish(p: Problem, m: Machine, name: str, refusals: list[tuple[str, str]]) 
         threads=cpu_threads(p, m) if name == "cpu" else 1,
         packed=name != "cpu" or cpu_packs(p),
         by_rows=name == "cpu" and cpu_by_rows(p, m),
+        turned=name == "cpu" and cpu_turned(p),
         refusals=tuple(refusals),
         notes=tuple(notes),
     )

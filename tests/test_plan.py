@@ -11,7 +11,8 @@ import torch
 
 import lstmrep
 from lstmrep import env, machine, native
-from lstmrep.ops import lstm, plans
+from lstmrep.backends.tensors import Shape
+from lstmrep.ops import lstm, plans, products
 from lstmrep.plan import CPU_STREAM_ROWS, Card, Machine, Plan, PlanError, Problem, plan, resident_shared_bytes
 from lstmrep.planner.cards import CARDS, card_for
 from lstmrep.testing import assert_within, budget
@@ -159,6 +160,54 @@ def test_a_large_matrix_is_read_where_it_lies_by_few_rows():
     assert [key for key, one in made.items() if not one.packed] == [(1, 2048), (CPU_STREAM_ROWS, 2048)]
     for one in made.values():
         assert one.design.endswith("W_hh packed" if one.packed else "W_hh read where it lies")
+
+
+def test_threads_own_rows_where_a_pack_fits_a_cache_and_rows_are_shared_out_evenly():
+    here = Machine(threads=2, isa="avx2")
+    by_rows = {
+        "small, many rows": plan(Problem(128, batch=64, steps=10), here),
+        "two blocks of rows": plan(Problem(256, batch=16, steps=10), here),
+        "two recurrences of one block": plan(Problem(128, batch=8, recurrences=2, steps=10), here),
+        "bfloat16 pack": plan(Problem(320, batch=64, steps=10, dtype="bfloat16"), replace(here, isa="amx")),
+    }
+    by_units = {
+        "one block": plan(Problem(128, batch=8, steps=10), here),
+        "pack too large": plan(Problem(320, batch=64, steps=10), here),
+        "bfloat16 packed in float32": plan(Problem(320, batch=64, steps=10, dtype="bfloat16"), here),
+        "three blocks for eight threads": plan(Problem(256, batch=24, steps=10), replace(here, threads=8)),
+        "five blocks for four threads": plan(Problem(256, batch=40, steps=10), replace(here, threads=4)),
+        "read where it lies": plan(Problem(2048, batch=1, steps=10), here),
+    }
+    assert [name for name, one in by_rows.items() if not one.by_rows or "threads by rows" not in one.design] == []
+    assert [name for name, one in by_units.items() if one.by_rows or "threads by units" not in one.design] == []
+    assert not plan(Problem(128, batch=64, steps=10), Machine(threads=1)).by_rows
+
+
+def test_the_input_share_of_few_frames_is_formed_the_other_way_round():
+    def turned(batch: int, steps: int, inputs: int = 4096) -> bool:
+        made = plan(Problem(2048, batch=batch, steps=steps, input_size=inputs), Machine())
+        assert made.turned == ("input share as W x^T, faster for few rows of large weights" in made.notes)
+        return made.turned
+
+    assert [turned(1, 10), turned(4, 8), turned(1, 2)] == [True] * 3
+    assert [turned(1, 1), turned(1, 33), turned(100, 10), turned(1, 10, 64), turned(1, 10, 0)] == [False] * 5
+    assert not plan(Problem(2048, steps=10, input_size=4096, device="cuda"), GPU).turned
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_both_ways_to_form_the_input_share_agree(dtype):
+    """On the ways themselves, and through the op at the least size that turns."""
+    torch.manual_seed(0)
+    x, w = torch.randn(3, 2, 40).to(dtype), [torch.randn(4 * 24, 40).to(dtype) for _ in range(2)]
+    shape = Shape(2, 3, 2, 40, 24, dtype, torch.float32, x.device)
+    straight, turned = (products.input_share(x, w, shape, turned=t) for t in (False, True))
+    assert straight.shape == turned.shape
+    assert turned.is_contiguous()
+    torch.testing.assert_close(turned, straight)
+    case = Case(T=2, B=2, I=1024, H=256, dtype=dtype)
+    assert plan(Problem(256, steps=2, batch=2, input_size=1024), Machine()).turned
+    limits = budget(lambda dtype, order: run(case, "reference", dtype, order=order), case.dtype)
+    assert_within(run(case, "cpu"), limits)
 
 
 def test_planner_needs_the_standard_library_only():

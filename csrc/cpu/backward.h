@@ -160,9 +160,9 @@ struct Backward {
 
   // d_t W_hh for the units of a panel, rows active at t only.
   void product(const Part& part, int64_t panel, int64_t t, C* products) const {
-    panel_product<S>(d_state(static_cast<int>(t & 1), part.n, part.row), scratch.ldg, p.b,
-                     part.row_end - part.row, panel_of(part.n, panel), scratch.depth, products,
-                     [&](int64_t r) { return t < row_length(p, part.n, part.row + r); });
+    panel_product<S>(d_state(static_cast<int>(t & 1), part.n, part.row), scratch.ldg,
+                     part.row_end - part.row, panel_of(part.n, panel), scratch.depth, scratch.far,
+                     products, [&](int64_t r) { return t < row_length(p, part.n, part.row + r); });
   }
 
   // The same for all panels of a thread, from W_hh where it lies: long runs of its rows.
@@ -258,9 +258,8 @@ struct Backward {
       for (int64_t t = p.t - 1; t >= 0; --t) {
         for_parts(p, panels, share, [&](const Part& part) {
           if (!p.packed && t + 1 < p.t) stream(share, part, t + 1);
-          for (int64_t panel = part.panel; panel < part.panel_end; ++panel) {
-            step(part, panel, t, products_of(share, part, panel));
-          }
+          for_panels(part, t, scratch.far,
+                     [&](int64_t panel) { step(part, panel, t, products_of(share, part, panel)); });
         });
         if (!p.by_rows) share.wait();
       }

@@ -126,8 +126,8 @@ struct Forward {
     if (recurrent && !p.packed) {
       stream_gates(weights_of(n), p.h, u0, p.b, h_state(now, n, 0), scratch.ldh, products);
     } else if (recurrent) {
-      panel_product<S>(h_state(now, n, part.row), scratch.ldh, p.b, part.row_end - part.row,
-                       panel_of(n, panel), scratch.depth, products,
+      panel_product<S>(h_state(now, n, part.row), scratch.ldh, part.row_end - part.row,
+                       panel_of(n, panel), scratch.depth, scratch.far, products,
                        [&](int64_t r) { return t < row_length(p, n, part.row + r); });
     }
     for (int64_t b = part.row; b < part.row_end; ++b) {
@@ -160,9 +160,7 @@ struct Forward {
       share.wait();
       for (int64_t t = 0; t < p.t; ++t) {
         for_parts(p, panels, share, [&](const Part& part) {
-          for (int64_t panel = part.panel; panel < part.panel_end; ++panel) {
-            step(part, panel, t, products);
-          }
+          for_panels(part, t, scratch.far, [&](int64_t panel) { step(part, panel, t, products); });
         });
         if (!p.by_rows) share.wait();
       }

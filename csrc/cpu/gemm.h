@@ -8,7 +8,7 @@
 // packs 4 * lanes hidden units (columns W_hh[:, u], K = 4H); both share the micro-kernel, which
 // keeps kMaxRows x 4 accumulators in registers, or the tiles of tiles.h. Sums run over k in order
 // in blocks of kDepthBlock, in C, so a row's result depends neither on the other rows nor on the
-// number of threads. Batches of kTileBatch rows and more take tiles where there are some.
+// number of threads.
 // No transposes of a, no beta.
 #pragma once
 
@@ -26,6 +26,7 @@ static_assert(5 * kMaxRows + 1 <= (LSTMREP_VECTOR_BYTES == 64 ? 32 : 16), "accum
 // Values of k in one pass over the rows: the slice of the panel stays in the second-level cache,
 // and sums of a block's length lose less to rounding than one sum over all of K.
 constexpr int64_t kDepthBlock = 256;
+constexpr int64_t kAheadDepth = 16;  // between two askings for the next slice
 
 template <class S>
 constexpr int kPanelWidth = 4 * kLanes<typename Io<S>::C>;
@@ -33,7 +34,7 @@ constexpr int kPanelWidth = 4 * kLanes<typename Io<S>::C>;
 // depth: a multiple of kPair
 template <class S, int kRows>
 void micro_kernel(const Operand<S>* a, int64_t lda, const Operand<S>* panel, int64_t depth,
-                  bool accumulate, typename Io<S>::C* out) {
+                  bool accumulate, Ahead& ahead, typename Io<S>::C* out) {
   using P = Product<S>;
   using C = typename P::C;
   using V = Vec<C>;
@@ -45,6 +46,7 @@ void micro_kernel(const Operand<S>* a, int64_t lda, const Operand<S>* panel, int
     }
   }
   for (int64_t k = 0; k < depth; k += P::kPair) {
+    if (k % kAheadDepth == 0) ahead();
     const Operand<S>* column = panel + k * kPanelWidth<S>;
     typename P::Column x[kRows];
     for (int r = 0; r < kRows; ++r) x[r] = P::splat(a + r * lda + k);
@@ -63,37 +65,42 @@ void micro_kernel(const Operand<S>* a, int64_t lda, const Operand<S>* panel, int
 
 template <class S>
 void micro_kernel_rows(int rows, const Operand<S>* a, int64_t lda, const Operand<S>* panel,
-                       int64_t depth, bool accumulate, typename Io<S>::C* out) {
+                       int64_t depth, bool accumulate, Ahead& ahead, typename Io<S>::C* out) {
   if constexpr (kMaxRows > 2) {
-    if (rows == 6) return micro_kernel<S, 6>(a, lda, panel, depth, accumulate, out);
-    if (rows == 5) return micro_kernel<S, 5>(a, lda, panel, depth, accumulate, out);
-    if (rows == 4) return micro_kernel<S, 4>(a, lda, panel, depth, accumulate, out);
-    if (rows == 3) return micro_kernel<S, 3>(a, lda, panel, depth, accumulate, out);
+    if (rows == 6) return micro_kernel<S, 6>(a, lda, panel, depth, accumulate, ahead, out);
+    if (rows == 5) return micro_kernel<S, 5>(a, lda, panel, depth, accumulate, ahead, out);
+    if (rows == 4) return micro_kernel<S, 4>(a, lda, panel, depth, accumulate, ahead, out);
+    if (rows == 3) return micro_kernel<S, 3>(a, lda, panel, depth, accumulate, ahead, out);
   }
-  if (rows == 2) return micro_kernel<S, 2>(a, lda, panel, depth, accumulate, out);
-  micro_kernel<S, 1>(a, lda, panel, depth, accumulate, out);
+  if (rows == 2) return micro_kernel<S, 2>(a, lda, panel, depth, accumulate, ahead, out);
+  micro_kernel<S, 1>(a, lda, panel, depth, accumulate, ahead, out);
 }
 
-// depth: padded_depth of K. batch: all rows that there are, on which the way may depend, of which
-// `rows` are this thread's. needed(r) says whether anyone will read row r of out; blocks with
-// no such row are skipped and leave out undefined.
+// depth: padded_depth of K. far: the panels of a thread do not stay in its cache. needed(r) says
+// whether anyone will read row r of out; blocks with no such row are skipped and leave out
+// undefined.
 template <class S, class Needed>
-void panel_product(const Operand<S>* a, int64_t lda, int64_t batch, int64_t rows,
-                   const Operand<S>* panel, int64_t depth, typename Io<S>::C* out, Needed needed) {
+void panel_product(const Operand<S>* a, int64_t lda, int64_t rows, const Operand<S>* panel,
+                   int64_t depth, bool far, typename Io<S>::C* out, Needed needed) {
+  if (rows == 0) return;
 #if LSTMREP_TILES
   if constexpr (Product<S>::kPair == 2) {
-    if (batch >= kTileBatch) return tile_product(a, lda, rows, panel, depth, out, needed);
+    return tile_product(a, lda, rows, panel, depth, far, out, needed);
   }
 #endif
+  constexpr int64_t kLines = kAheadDepth * kPanelWidth<S> * sizeof(Operand<S>) / 64;
+  const int64_t groups = (rows + kMaxRows - 1) / kMaxRows;
   for (int64_t k = 0; k < depth; k += kDepthBlock) {
     const int64_t block = depth - k < kDepthBlock ? depth - k : kDepthBlock;
+    const char* next = reinterpret_cast<const char*>(panel + (k + block) * kPanelWidth<S>);
+    Ahead ahead = {far ? next : nullptr, static_cast<int>((kLines + groups - 1) / groups)};
     for (int64_t r = 0; r < rows; r += kMaxRows) {
       const int count = static_cast<int>(rows - r < kMaxRows ? rows - r : kMaxRows);
       bool any = false;
       for (int j = 0; j < count; ++j) any = any || needed(r + j);
       if (!any) continue;
       micro_kernel_rows<S>(count, a + r * lda + k, lda, panel + k * kPanelWidth<S>, block, k > 0,
-                           out + r * kPanelWidth<S>);
+                           ahead, out + r * kPanelWidth<S>);
     }
   }
 }

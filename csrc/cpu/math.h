@@ -2,11 +2,11 @@
 //
 // float: one range reduction x = n ln 2 + r, |r| <= ln(2)/2, and expm1(r) = r + r^2 P(r) with a
 // minimax P of degree 5 (its own error is below 0.01 ulp). NaN goes through, infinities and
-// overflow are right, results below the normal range lose bits gradually as they should.
-// Bounds in units in the last place, measured over a dense sample of all floats (0.97, 2.25, 2.49)
-// and asserted by tests/native/test_native_math.py for every instruction set, whether it has a
-// fused multiply-add or not:
-//   exp <= 1.0, sigmoid <= 2.3, tanh <= 2.5
+// overflow are right. Results of exp below the normal range lose bits gradually as they should;
+// those of sigmoid, for x below -87.3, are zero. Bounds in units in the last place, measured over a
+// dense sample of all floats (0.97, 2.47, 2.49) and asserted by tests/native/test_native_math.py
+// for every instruction set, whether it has a fused multiply-add or not:
+//   exp <= 1.0, sigmoid <= 2.5, tanh <= 2.5
 // double: the C library's exp and tanh, lane by lane.
 #pragma once
 
@@ -24,6 +24,7 @@ constexpr float kRoundingShift = 0x1.8p+23f;
 // exp is +inf above and 0 below these (n + 1 and n / 2 stay in range for the scale factors).
 constexpr float kExpHighest = 89.0f;
 constexpr float kExpLowest = -104.5f;
+constexpr float kLn2To126 = 0x1.5d589ep+6f;  // the float below ln(2^126)
 
 struct ExpParts {
   VecF p;  // expm1 of the reduced argument
@@ -56,13 +57,21 @@ LSTMREP_VECTOR_INLINE VecF scale_by_power(VecF x, VecF n) {
 #endif
 }
 
-// a / d for d within [1, 2], or NaN. On AVX-512 not by the divider, which takes 16 cycles a vector
-// and is the narrowest part of the cell: a reciprocal of 14 bits, a Newton step, and the quotient
-// corrected by its own remainder.
+// 1 / d and a / d for d within [1, 2^126], or NaN. On AVX-512 not by the divider, which takes 16
+// cycles a vector and would be the narrowest part of the cell: a reciprocal of 14 bits and a Newton
+// step; a quotient is corrected by its own remainder.
+LSTMREP_VECTOR_INLINE VecF reciprocal(VecF d) {
+#if defined(__AVX512F__)
+  const VecF y = (VecF)_mm512_maskz_rcp14_ps(0xffff, (__m512)d);
+  return y + y * (1.0f - d * y);
+#else
+  return 1.0f / d;
+#endif
+}
+
 LSTMREP_VECTOR_INLINE VecF quotient(VecF a, VecF d) {
 #if defined(__AVX512F__)
-  VecF y = (VecF)_mm512_maskz_rcp14_ps(0xffff, (__m512)d);
-  y = y + y * (1.0f - d * y);
+  const VecF y = reciprocal(d);
   const VecF q = a * y;
   return q + y * (a - q * d);
 #else
@@ -70,29 +79,40 @@ LSTMREP_VECTOR_INLINE VecF quotient(VecF a, VecF d) {
 #endif
 }
 
+// x, but not below or above a bound; a NaN stays one. (One instruction; g++ makes two of "?:".)
+LSTMREP_VECTOR_INLINE VecF not_below(VecF x, float bound) {
+#if defined(__AVX512F__)
+  return (VecF)_mm512_maskz_max_ps(0xffff, (__m512)splat<VecF>(bound), (__m512)x);
+#else
+  return x < bound ? splat<VecF>(bound) : x;
+#endif
+}
+
+LSTMREP_VECTOR_INLINE VecF not_above(VecF x, float bound) {
+#if defined(__AVX512F__)
+  return (VecF)_mm512_maskz_min_ps(0xffff, (__m512)splat<VecF>(bound), (__m512)x);
+#else
+  return x > bound ? splat<VecF>(bound) : x;
+#endif
+}
+
 LSTMREP_VECTOR_INLINE VecF vector_exp(VecF x) {
-  // Comparisons in this direction keep a NaN.
-  x = x > kExpHighest ? splat<VecF>(kExpHighest) : x;
-  x = x < kExpLowest ? splat<VecF>(kExpLowest) : x;
-  const ExpParts e = exp_parts(x);
+  const ExpParts e = exp_parts(not_below(not_above(x, kExpHighest), kExpLowest));
   return scale_by_power(e.p + 1.0f, e.n);
 }
 
 struct MathF {
   static LSTMREP_VECTOR_INLINE VecF sigmoid(VecF x) {
-    // exp of -|x| only, which cannot overflow: s(x) = 1 / (1 + e) or e / (1 + e).
-    VecF y = (VecF)((VecU)x | 0x80000000u);
-    y = y < kExpLowest ? splat<VecF>(kExpLowest) : y;
-    const ExpParts parts = exp_parts(y);
-    const VecF e = scale_by_power(parts.p + 1.0f, parts.n);
-    return quotient(x > 0.0f ? splat<VecF>(1.0f) : e, 1.0f + e);
+    // Bounds between which 1 / (1 + exp(-x)) has no part that overflows or is subnormal.
+    const ExpParts e = exp_parts(not_above(not_below(-x, -40.0f), kLn2To126));
+    const VecF s = reciprocal(1.0f + scale_by_power(e.p + 1.0f, e.n));
+    return x < -kLn2To126 ? VecF{} : s;
   }
   static LSTMREP_VECTOR_INLINE VecF tanh(VecF x) {
     // tanh |x| = -m / (2 + m) with m = expm1(-2 |x|), accurate for small x because n is 0 there.
     const VecU sign = (VecU)x & 0x80000000u;
-    VecF y = (VecF)((VecU)x & 0x7fffffffu) * -2.0f;
-    y = y < -40.0f ? splat<VecF>(-40.0f) : y;  // expm1(-40) is -1 in float
-    const ExpParts e = exp_parts(y);
+    const VecF y = (VecF)((VecU)x & 0x7fffffffu) * -2.0f;
+    const ExpParts e = exp_parts(not_below(y, -40.0f));  // expm1(-40) is -1 in float
     const VecF scale = scale_by_power(splat<VecF>(1.0f), e.n);
     const VecF m = e.p * scale + (scale - 1.0f);
     return (VecF)(((VecU)quotient(m, 2.0f + m) & 0x7fffffffu) | sign);

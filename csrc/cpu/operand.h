@@ -55,6 +55,19 @@ struct Product<BFloat16> {
 template <class S>
 using Operand = typename Product<S>::Operand;
 
+// Asks for the slice of W_hh that is read after the one at hand, a few lines between products:
+// hardware follows neither the stride of tiles nor the turns from one panel to the next.
+struct Ahead {
+  const char* next;  // null: what is read next is in the cache
+  int lines;         // of each call
+
+  LSTMREP_VECTOR_INLINE void operator()() {
+    if (!next) return;
+    for (int j = 0; j < lines; ++j) __builtin_prefetch(next + 64 * j, 0, 2);
+    next += 64 * lines;
+  }
+};
+
 // Depth of a product as panels and their factors hold it: zeros behind K.
 template <class S>
 constexpr int64_t padded_depth(int64_t k) {

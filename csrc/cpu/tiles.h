@@ -23,8 +23,6 @@ namespace {
 
 constexpr int64_t kTileRows = 16;
 constexpr int64_t kTileDepth = 512;
-// A smaller batch would leave most of a tile empty; pairs in vectors are as fast there.
-constexpr int64_t kTileBatch = 3;
 
 template <class S>
 struct TileScope {
@@ -53,7 +51,7 @@ struct TileScope<BFloat16> {
 // Tiles 0 to 3: sums of row tile r and gate g in 2 r + g. 4 and 5: rows. 6 and 7: gates.
 template <int kRowTiles>
 void tile_block(const BFloat16* a, int64_t lda, const BFloat16* panel, int64_t depth,
-                bool accumulate, float* out) {
+                bool accumulate, Ahead& ahead, float* out) {
   constexpr int64_t kOutRow = 4 * 16;              // floats
   constexpr int64_t kOutBytes = 4 * kOutRow;       // stride of a row of sums
   constexpr int64_t kPanelBytes = 4 * 16 * 2 * 2;  // stride of a pair of k
@@ -74,6 +72,7 @@ void tile_block(const BFloat16* a, int64_t lda, const BFloat16* panel, int64_t d
     }
   }
   for (int64_t k = 0; k < depth; k += 32) {
+    ahead();
     const BFloat16* w = panel + k * 64;
     _tile_loadd(6, w, kPanelBytes);
     _tile_loadd(4, a + k, lda * 2);
@@ -97,9 +96,13 @@ void tile_block(const BFloat16* a, int64_t lda, const BFloat16* panel, int64_t d
 // As panel_product of gemm.h, for a depth that is a multiple of 32.
 template <class Needed>
 void tile_product(const BFloat16* a, int64_t lda, int64_t rows, const BFloat16* panel,
-                  int64_t depth, float* out, Needed needed) {
+                  int64_t depth, bool far, float* out, Needed needed) {
+  const int64_t groups = (rows + 2 * kTileRows - 1) / (2 * kTileRows);
   for (int64_t k = 0; k < depth; k += kTileDepth) {
     const int64_t block = depth - k < kTileDepth ? depth - k : kTileDepth;
+    const char* next = reinterpret_cast<const char*>(panel + (k + block) * 64);
+    // Of the 64 lines of 32 k, half while each pair of gates passes.
+    Ahead ahead = {far ? next : nullptr, static_cast<int>((32 + groups - 1) / groups)};
     for (int g = 0; g < 4; g += 2) {
       for (int64_t r = 0; r < rows; r += 2 * kTileRows) {
         const int64_t end = rows < r + 2 * kTileRows ? rows : r + 2 * kTileRows;
@@ -110,9 +113,9 @@ void tile_product(const BFloat16* a, int64_t lda, int64_t rows, const BFloat16* 
         const BFloat16* weights = panel + k * 64 + g * 32;
         float* sums = out + r * 64 + g * 16;
         if (end - r > kTileRows) {
-          tile_block<2>(first, lda, weights, block, k > 0, sums);
+          tile_block<2>(first, lda, weights, block, k > 0, ahead, sums);
         } else {
-          tile_block<1>(first, lda, weights, block, k > 0, sums);
+          tile_block<1>(first, lda, weights, block, k > 0, ahead, sums);
         }
       }
     }

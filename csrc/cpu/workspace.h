@@ -40,6 +40,11 @@ int64_t padded_row(int64_t columns) {
 
 static inline int64_t row_blocks(const CpuProblem& p) { return ceil_div(p.b, kRowBlock); }
 
+// Whether the panels of a thread are more than stays in its second-level cache beside the rows.
+static inline bool far_panels(const CpuProblem& p, int64_t bytes) {
+  return bytes / (p.by_rows ? 1 : p.threads) > int64_t{1} << 20;
+}
+
 template <class S>
 struct ForwardScratch {
   using C = typename Io<S>::C;
@@ -48,6 +53,7 @@ struct ForwardScratch {
   Operand<S>* h[2];     // [N, B, ldh] each: state before and after a step; kTileRows rows to spare
   C* c;                 // [N, B, panels * lanes]
   C* products;          // [threads, B to the next tile, 4, lanes]
+  bool far;             // weights are read from beyond the second-level cache
 
   ForwardScratch(const CpuProblem& p, Carver& carver) {
     panels = ceil_div(p.h, kLanes<C>);
@@ -55,6 +61,7 @@ struct ForwardScratch {
     ldh = padded_row<S>(p.h);
     const int64_t packed = p.n * panels * depth * 4 * kLanes<C>;
     weights = p.packed ? carver.take<Operand<S>>(packed) : nullptr;
+    far = far_panels(p, packed * static_cast<int64_t>(sizeof(Operand<S>)));
     for (auto& state : h) state = carver.take<Operand<S>>((p.n * p.b + kTileRows) * ldh);
     c = carver.take<C>(p.n * p.b * panels * kLanes<C>);
     products = carver.take<C>(p.threads * (p.b + kTileRows) * 4 * kLanes<C>);
@@ -73,6 +80,7 @@ struct BackwardScratch {
                         // [B, N, panels, 4, lanes] where W_hh is not packed
   C* sums;              // [N, row blocks, panels, 7, 4 * lanes] of up to kSumSteps steps
   double* totals;       // the same of all steps
+  bool far;             // as in ForwardScratch
 
   BackwardScratch(const CpuProblem& p, Carver& carver) {
     panels = ceil_div(p.h, 4 * kLanes<C>);
@@ -80,6 +88,7 @@ struct BackwardScratch {
     ldg = padded_row<S>(4 * p.h);
     const int64_t packed = p.n * panels * depth * 4 * kLanes<C>;
     weights = p.packed ? carver.take<Operand<S>>(packed) : nullptr;
+    far = far_panels(p, packed * static_cast<int64_t>(sizeof(Operand<S>)));
     for (auto& gradient : d) gradient = carver.take<Operand<S>>((p.n * p.b + kTileRows) * ldg);
     dc = carver.take<C>(p.n * p.b * panels * 4 * kLanes<C>);
     const int64_t rows = p.packed ? p.threads * (p.b + kTileRows) : p.n * panels * p.b;
@@ -113,6 +122,16 @@ struct Part {
 // rows.
 static inline int64_t pieces(const CpuProblem& p, int64_t panels) {
   return p.by_rows ? row_blocks(p) : panels;
+}
+
+// The panels of a part from first to last in even steps and back in odd ones: the panels that a
+// step ends with are still in the first-level cache when the next one begins.
+template <class Body>
+void for_panels(const Part& part, int64_t t, bool far, const Body& body) {
+  const bool back = !far && t % 2 == 1;
+  for (int64_t j = 0; j < part.panel_end - part.panel; ++j) {
+    body(back ? part.panel_end - 1 - j : part.panel + j);
+  }
 }
 
 // Calls body(Part) for each recurrence that the thread owns something of.

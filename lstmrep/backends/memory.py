@@ -1,25 +1,42 @@
 """Fresh buffers. All memory comes from torch; under LSTMREP_POISON=1 it starts as NaN, so a value that a kernel
-forgot to write, or read before writing, shows."""
+forgot to write, or read before writing, shows.  Large ones on the CPU ask for large pages: the first touch of a page
+of 4 KiB takes the system longer than a kernel takes to fill it."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
 
-from lstmrep import env
+from lstmrep import env, native
 
 # Asked once: this is on the way of every call.
 POISON = env.poison()
+
+
+LARGE = 4 << 20  # bytes: two large pages
 
 
 def empty(shape: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> Tensor:
     """An uninitialised tensor, or one full of NaN when poisoning is on."""
     if POISON and dtype.is_floating_point:
         return torch.full(shape, float("nan"), dtype=dtype, device=device)
-    return torch.empty(shape, dtype=dtype, device=device)
+    return _advised(torch.empty(shape, dtype=dtype, device=device))
+
+
+def product(a: Tensor, b: Tensor) -> Tensor:
+    """``a @ b`` of two matrices, into memory like that of ``empty``."""
+    if a.device.type != "cpu" or a.shape[0] * b.shape[1] * a.element_size() < LARGE:
+        return torch.mm(a, b)
+    return torch.mm(a, b, out=empty((a.shape[0], b.shape[1]), a.dtype, a.device))
+
+
+def _advised(buffer: Tensor) -> Tensor:
+    if buffer.device.type == "cpu" and buffer.nbytes >= LARGE and not native.reason():
+        native.module().advise_huge_pages(buffer.data_ptr(), buffer.nbytes)
+    return buffer
 
 
 def workspace(size: int, device: torch.device) -> Tensor:
     """``size`` bytes of scratch. Poison is 0xFF everywhere: NaN in every floating-point format."""
-    buffer = torch.empty(size, dtype=torch.uint8, device=device)
+    buffer = _advised(torch.empty(size, dtype=torch.uint8, device=device))
     return buffer.fill_(0xFF) if POISON else buffer

@@ -29,12 +29,22 @@ def _written_rows(x: Tensor, n: int) -> Tensor:
     return (x if x.dim() == 3 else x[n]).view(-1, x.shape[-1])
 
 
-def input_share(x: Tensor | None, w_ih: list[Tensor], s: Shape) -> Tensor | None:
-    """Gates' input share ``[N, T, B, 4H]``: x W_ih^T, x itself when there is no W_ih, none when there is no x."""
+def input_share(x: Tensor | None, w_ih: list[Tensor], s: Shape, *, turned: bool = False) -> Tensor | None:
+    """Gates' input share ``[N, T, B, 4H]``: x W_ih^T, x itself when there is no W_ih, none when there is no x.
+
+    Args:
+        x, w_ih, s: inputs and sizes of the call.
+        turned: form W_ih x^T and write it transposed; the plan says where that is faster.
+    """
     if x is None or not w_ih:
         return x
+    if turned:
+        out = memory.empty((s.N, s.T, s.B, 4 * s.H), s.dtype, s.device)
+        for n, w in enumerate(w_ih):
+            out[n].view(-1, 4 * s.H).copy_(torch.mm(w, _rows(x, n).t()).t())
+        return out
     if s.N == 1:
-        return torch.mm(_rows(x, 0), w_ih[0].t()).view(1, s.T, s.B, 4 * s.H)
+        return memory.product(_rows(x, 0), w_ih[0].t()).view(1, s.T, s.B, 4 * s.H)
     out = memory.empty((s.N, s.T, s.B, 4 * s.H), s.dtype, s.device)
     for n, w in enumerate(w_ih):
         torch.mm(_rows(x, n), w.t(), out=out[n].view(-1, 4 * s.H))
@@ -57,7 +67,7 @@ def input_gradient(d_gates: Tensor, x: Tensor, w_ih: list[Tensor], s: Shape) -> 
 
 def input_weight_gradient(d_gates: Tensor, x: Tensor, n: int) -> Tensor:
     """Gradient of W_ih of recurrence n, ``[4H, I]``."""
-    return torch.mm(d_gates[n].view(-1, d_gates.shape[-1]).t(), _rows(x, n))
+    return memory.product(d_gates[n].view(-1, d_gates.shape[-1]).t(), _rows(x, n))
 
 
 def recurrent_weight_gradients(d_gates: Tensor, h: Tensor, r: Recurrence, *, together: bool) -> Tensor:
@@ -73,7 +83,7 @@ def recurrent_weight_gradients(d_gates: Tensor, h: Tensor, r: Recurrence, *, tog
     backwards = any(r.reverse)
     if not together or not s.T or (backwards and (not all(r.reverse) or r.lengths is not None)):
         if s.N == 1:
-            return torch.mm(*_recurrent_factors(d_gates, h, r, 0)).unsqueeze(0)
+            return memory.product(*_recurrent_factors(d_gates, h, r, 0)).unsqueeze(0)
         out = memory.empty((s.N, 4 * s.H, s.H), s.dtype, s.device)
         for n in range(s.N):
             torch.mm(*_recurrent_factors(d_gates, h, r, n), out=out[n])

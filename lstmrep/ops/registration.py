@@ -30,7 +30,7 @@ def forward_pass(
     validate.check_lengths(i.lengths, steps)
     made = chosen_plan(s, bool(i.peephole), cell, save != "nothing", save == "states", backend)
     with autocast.off(s.device.type):
-        gates_x = products.input_share(i.x, i.w_ih, s)
+        gates_x = products.input_share(i.x, i.w_ih, s, turned=made.turned)
         frames = (s.N, s.T, s.B)
         gates = None
         if save == "all":
@@ -82,7 +82,7 @@ def backward_pass(
     with autocast.off(s.device.type):
         r = _recurrence(s, i, reverse, cell)
         if gates is None:
-            gates_x = products.input_share(i.x, i.w_ih, s)
+            gates_x = products.input_share(i.x, i.w_ih, s, turned=made.turned)
             gates = products.recomputed_gates(_dense(gates_x), bool(i.w_ih), h, c, r)
             d_gates = gates  # ours, so the gradient takes its place
         else:

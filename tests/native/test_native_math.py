@@ -46,6 +46,11 @@ def errors_in_ulp(name: str, x: np.ndarray) -> np.ndarray:
     got = evaluate(name, x)
     finite = np.isfinite(rounded)
     assert np.array_equal(got[~finite], rounded[~finite], equal_nan=True)
+    if name == "sigmoid":  # below the normal range its results are zero, as the header says
+        low = rounded < np.finfo(np.float32).tiny
+        assert low.any()
+        assert not got[low].any()
+        finite &= ~low
     assert np.isfinite(got[finite]).all(), f"{name} is not finite at {x[finite][~np.isfinite(got[finite])][:3]}"
     return np.asarray(np.abs(got[finite].astype(np.float64) - exact[finite]) / ulp[finite])
 
