@@ -3,7 +3,7 @@
 //   gate panel (forward)   depth k < H:     panel[k, g, j] = w[g H + u0 + j, k], g a gate
 //   unit panel (backward)  depth j < 4H:    panel[j, v, l] = w[j, u0 + v lanes + l]
 // with kPair values of the depth side by side, and zeros where a unit or a depth is beyond the end.
-// Each reads w once in long runs and writes its panel once, in order.
+// Each reads w once in long runs and writes every line of its panel once.
 #pragma once
 
 #include "cpu/operand.h"
@@ -51,10 +51,11 @@ void pack_gate_panel(const S* w, int64_t h, int64_t u0, Operand<S>* panel) {
   constexpr int kPair = Product<S>::kPair;
   const int64_t depth = padded_depth<S>(h);
   const int64_t units = h - u0 < kL ? h - u0 : kL;
-  for (int64_t k = 0; k < depth; k += kL * kPair) {
-    const int64_t columns = (depth - k) / kPair < kL ? (depth - k) / kPair : kL;
-    const int64_t there = h - k > 0 ? h - k : 0;
-    for (int g = 0; g < 4; ++g) {
+  // One gate at a time: its `lanes` rows of w are as many streams as hardware follows.
+  for (int g = 0; g < 4; ++g) {
+    for (int64_t k = 0; k < depth; k += kL * kPair) {
+      const int64_t columns = (depth - k) / kPair < kL ? (depth - k) / kPair : kL;
+      const int64_t there = h - k > 0 ? h - k : 0;
       V tile[kL];
       for (int64_t j = 0; j < kL; ++j) {
         const S* row = w + (g * h + u0 + j) * h + k;
