@@ -1,6 +1,7 @@
 // Instruction sets: which were compiled, which this machine runs, which is in use.
 //
-// Compiled with the baseline flags only. The choice is one atomic index; nothing else is kept.
+// Compiled with the baseline flags only. The choice is one atomic index; besides it a thread keeps
+// only whether it may start a team.
 #include "cpu/dispatch.h"
 
 #include <algorithm>
@@ -13,6 +14,9 @@
 #if defined(__x86_64__) || defined(__i386__)
 #include <cpuid.h>
 #define LSTMREP_X86 1
+#endif
+#if defined(_OPENMP)
+#include <pthread.h>
 #endif
 #if defined(LSTMREP_HAS_AMX) && defined(__linux__)
 #include <sys/syscall.h>
@@ -115,6 +119,23 @@ std::atomic<int>& chosen() {
 
 const CpuKernels& kernels() { return kIsas[chosen().load()].kernels(); }
 
+// GNU OpenMP keeps a pool of threads for each thread that started a team. A fork leaves those
+// threads behind but not the pool: in the child, the next team of the thread that forked would wait
+// for them for ever. That thread runs alone there; threads made in the child get their own pools.
+thread_local bool has_pool = false;
+thread_local bool lost_pool = false;
+
+int team_size(int threads) {
+#if defined(_OPENMP)
+  static const int registered =
+      pthread_atfork(nullptr, nullptr, [] { lost_pool = lost_pool || has_pool; });
+  (void)registered;
+#endif
+  if (lost_pool) return 1;
+  has_pool = has_pool || threads > 1;
+  return threads;
+}
+
 }  // namespace
 
 std::vector<std::string> isas_built() {
@@ -157,11 +178,13 @@ size_t workspace_bytes(const CpuProblem& problem, bool backward) {
 
 void forward(CpuForwardArgs args) {
   count(Counter::kCpuForward);
+  args.p.threads = team_size(args.p.threads);
   kernels().forward(args);
 }
 
 void backward(CpuBackwardArgs args) {
   count(Counter::kCpuBackward);
+  args.p.threads = team_size(args.p.threads);
   kernels().backward(args);
 }
 
