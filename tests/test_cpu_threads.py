@@ -73,6 +73,12 @@ for _ in range(20):
 seen["repeated"] = len(tasks())
 seen["backward_on_the_caller"] = ran_on == {threading.get_native_id()}
 
+def settled():  # a task that was joined or left its pool may still be ending
+    deadline = time.monotonic() + 10
+    while len(tasks()) > seen["first"] and time.monotonic() < deadline:
+        time.sleep(0.05)
+    return len(tasks())
+
 go = threading.Event()
 def work(ready):
     step()
@@ -93,14 +99,17 @@ for _ in range(20):
     t = threading.Thread(target=step)
     t.start()
     t.join()
-deadline = time.monotonic() + 10
-while len(tasks()) > seen["first"] and time.monotonic() < deadline:
-    time.sleep(0.05)  # a thread that was joined may still be ending
-seen["ended"] = len(tasks())
-for n in (5, 2):
-    torch.set_num_threads(n)
+seen["ended"] = settled()
+torch.set_num_threads(5)
+step()
+time.sleep(0.3)  # torch makes a small pool of its own anew
+seen["with_5"] = len(tasks())
+for _ in range(20):
     step()
-    seen[f"with_{n}"] = len(tasks())
+seen["with_5_repeated"] = len(tasks())
+torch.set_num_threads(2)
+step()
+seen["with_2"] = settled()
 print(json.dumps(seen))
 """
 
@@ -113,7 +122,7 @@ def test_one_openmp_and_pools_that_end_with_their_thread():
     assert seen["backward_on_the_caller"]
     assert seen["three_live"] == seen["first"] + 3 * 2  # each with one more thread of its pool
     assert seen["ended"] == seen["first"]
-    assert seen["with_5"] == seen["first"] + 3
+    assert seen["with_5_repeated"] == seen["with_5"] >= seen["first"] + 3
     assert seen["with_2"] == seen["first"]
 
 
