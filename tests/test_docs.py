@@ -51,7 +51,7 @@ def test_figures_of_the_readme_are_those_of_the_run_that_it_names():
     rows = report.read_csv((ROOT / named).with_name("bench.csv"))
     assert "\n".join(report.summary(rows)) in text
     assert not [r for r in rows if r.wrong or r.note] and {r.rounds for r in rows} <= set(range(5, 41))
-    assert "- machine: Intel(R) Xeon(R) Processor, cpu, avx512, 2 threads;" in (ROOT / named).read_text()
+    assert "- machine: Intel(R) Xeon(R) Processor, cpu, amx, 2 threads;" in (ROOT / named).read_text()
 
 
 def test_what_explain_prints_in_the_readme_is_what_it_prints(capsys):
