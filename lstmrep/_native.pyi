@@ -24,6 +24,13 @@ def cpu_math(name: str, in_ptr: int, out_ptr: int, n: int) -> None: ...
 def cpu_workspace_bytes(
     dtype: int, N: int, T: int, B: int, H: int, threads: int, packed: bool, backward: bool
 ) -> int: ...
+def cpu_pack_bytes(dtype: int, H: int) -> int: ...
+def cpu_pack(
+    dtype: int,
+    H: int,
+    w_hh: int,  # [4H, H] S
+    pack: int,  # cpu_pack_bytes, 64-byte aligned, out
+) -> None: ...
 def cpu_forward(
     dtype: int,
     cell: int,
@@ -37,6 +44,7 @@ def cpu_forward(
     gates_x: int,  # [N, T, B, 4H] S, or 0
     bias: int,  # [N, 4H] C, or 0
     w_hh: Sequence[int],  # N addresses of [4H, H] S
+    packs: Sequence[int],  # N addresses of what cpu_pack made with this instruction set, or empty
     peephole: int,  # [N, 3, H] C, or 0
     h0: int,  # [N, B, H] S, or 0
     c0: int,  # [N, B, H] C, or 0

@@ -85,12 +85,37 @@ inline size_t cpu_workspace_bytes(int dtype, int64_t n, int64_t t, int64_t b, in
   return cpu::workspace_bytes(p, backward);
 }
 
+inline size_t cpu_pack_bytes(int dtype, int64_t h) {
+  code("dtype", dtype, kDTypes);
+  at_least("H", h, 1);
+  return cpu::pack_bytes(static_cast<DType>(dtype), h);
+}
+
+inline void cpu_pack(int dtype, int64_t h, Address w_hh, Address pack) {
+  code("dtype", dtype, kDTypes);
+  at_least("H", h, 1);
+  not_null("w_hh", w_hh, h);
+  not_null("pack", pack, h);
+  py::gil_scoped_release release;
+  cpu::pack(static_cast<DType>(dtype), h, pointer(w_hh), pointer(pack));
+}
+
 inline void cpu_forward(int dtype, int cell, int threads, bool packed, bool by_rows, int64_t n,
                         int64_t t, int64_t b, int64_t h, Address gates_x, Address bias,
-                        std::vector<Address> w_hh, Address peephole, Address h0, Address c0,
-                        Address lengths, std::vector<bool> reverse, Address h_out, Address h_n,
-                        Address c_n, Address gates, Address c, Address workspace) {
+                        std::vector<Address> w_hh, std::vector<Address> packs, Address peephole,
+                        Address h0, Address c0, Address lengths, std::vector<bool> reverse,
+                        Address h_out, Address h_n, Address c_n, Address gates, Address c,
+                        Address workspace) {
   OwnedProblem owned(dtype, cell, threads, packed, by_rows, n, t, b, h, w_hh, reverse);
+  std::vector<const void*> kept;
+  if (!packs.empty()) {
+    require(packed, "packs must be empty where packed is false");
+    list_length("packs", packs.size(), n);
+    for (const Address pack : packs) {
+      not_null("packs", pack, h);
+      kept.push_back(pointer(pack));
+    }
+  }
   not_null("h", h_out, n * t * b);
   not_null("h_n", h_n, n * b);
   not_null("c_n", c_n, n * b);
@@ -104,6 +129,7 @@ inline void cpu_forward(int dtype, int cell, int threads, bool packed, bool by_r
   args.gates_x = pointer(gates_x);
   args.bias = pointer(bias);
   args.h0 = pointer(h0);
+  args.packs = kept.empty() ? nullptr : kept.data();
   args.h = pointer(h_out);
   args.h_n = pointer(h_n);
   args.c_n = pointer(c_n);

@@ -7,8 +7,8 @@
 // buffer, so each step needs a single barrier, and none where threads own rows. dh and dc stay in
 // C; the gate gradients that recur are operands (operand.h). A row enters at its last
 // active step, t = length - 1, with grad_h_n and grad_c_n; later steps only write zeros.
-// Bias and peephole sums: kRowBlock rows of kSumSteps steps in C, in order, then over T and over
-// the blocks in double: the same whatever the number of threads and whatever they own. Equations:
+// Bias and peephole sums: kRowBlock rows of a step in C, in order, then over T and over the
+// blocks in double: the same whatever the number of threads and whatever they own. Equations:
 // cell/lstm_cell.h. Not done here: the weight gradient, which is one GEMM over all steps.
 #pragma once
 
@@ -176,25 +176,19 @@ struct Backward {
 
   void step(const Part& part, int64_t panel, int64_t t, Products products) const {
     const int64_t n = part.n, u0 = panel * 4 * kL;
-    const int64_t done = (p.t - 1 - t) % kSumSteps;
-    const bool first = done == 0, last = done == kSumSteps - 1 || t == 0;
     if (p.packed && t + 1 < p.t) product(part, panel, t + 1, products.first);
     for (int64_t b0 = part.row; b0 < part.row_end; b0 += kRowBlock) {
       const int64_t b1 = b0 + kRowBlock < part.row_end ? b0 + kRowBlock : part.row_end;
       const int64_t at = sums_at(n, b0 / kRowBlock, panel);
       for (int v = 0; v < 4 && u0 + v * kL < p.h; ++v) {
-        C* sum = scratch.sums + at + v * kL;
         double* total = scratch.totals + at + v * kL;
-        V sums[kSums];
-        for (int q = 0; q < kSums; ++q) sums[q] = first ? V{} : load_raw<V>(sum + q * 4 * kL);
+        V sums[kSums] = {};
         for (int64_t b = b0; b < b1; ++b) {
           row_step(n, b, t, u0 + v * kL, products.at(b, v), sums);
         }
         for (int q = 0; q < kSums; ++q) {
-          store_raw(sum + q * 4 * kL, sums[q]);
-          if (!last) continue;
           for (int lane = 0; lane < kL; ++lane) {
-            total[q * 4 * kL + lane] += static_cast<double>(sum[q * 4 * kL + lane]);
+            total[q * 4 * kL + lane] += static_cast<double>(sums[q][lane]);
           }
         }
       }

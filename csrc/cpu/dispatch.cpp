@@ -188,6 +188,12 @@ void backward(CpuBackwardArgs args) {
   kernels().backward(args);
 }
 
+size_t pack_bytes(DType dtype, int64_t h) { return kernels().pack_bytes(dtype, h); }
+
+void pack(DType dtype, int64_t h, const void* w_hh, void* pack) {
+  kernels().pack(dtype, h, w_hh, pack);
+}
+
 void math(int f, const float* x, float* y, int64_t n) { kernels().math(f, x, y, n); }
 
 }  // namespace cpu

@@ -18,6 +18,9 @@ void set_isa(const std::string& name);   // throws std::invalid_argument naming 
 size_t workspace_bytes(const CpuProblem& problem, bool backward);
 void forward(CpuForwardArgs args);
 void backward(CpuBackwardArgs args);
+// For the instruction set in use: a pack serves forward calls with that one only.
+size_t pack_bytes(DType dtype, int64_t h);
+void pack(DType dtype, int64_t h, const void* w_hh, void* pack);
 void math(int f, const float* x, float* y, int64_t n);
 
 }  // namespace cpu

@@ -38,8 +38,10 @@ struct Forward {
   Operand<S>* h_state(int which, int64_t n, int64_t b) const {
     return scratch.h[which] + (n * p.b + b) * scratch.ldh;
   }
-  Operand<S>* panel_of(int64_t n, int64_t panel) const {
-    return scratch.weights + (n * scratch.panels + panel) * scratch.depth * 4 * kL;
+  const Operand<S>* panel_of(int64_t n, int64_t panel) const {
+    const int64_t size = scratch.depth * 4 * kL;
+    if (args.packs) return static_cast<const Operand<S>*>(args.packs[n]) + panel * size;
+    return scratch.weights + (n * scratch.panels + panel) * size;
   }
   const S* weights_of(int64_t n) const { return static_cast<const S*>(p.w_hh[n]); }
 
@@ -47,7 +49,8 @@ struct Forward {
     const int64_t items = p.n * scratch.panels;
     for (int64_t item = share.begin(items); item < share.end(items); ++item) {
       const int64_t n = item / scratch.panels, panel = item % scratch.panels;
-      pack_gate_panel(weights_of(n), p.h, panel * kL, panel_of(n, panel));
+      pack_gate_panel(weights_of(n), p.h, panel * kL,
+                      scratch.weights + item * scratch.depth * 4 * kL);
     }
   }
 
@@ -155,7 +158,7 @@ struct Forward {
     run_team(p.threads, p.n * pieces(p, panels), [&](const Share& share) {
       const TileScope<S> tiles;
       C* products = scratch.products + share.thread * (p.b + kTileRows) * 4 * kL;
-      if (p.packed) pack(share);
+      if (p.packed && !args.packs) pack(share);
       for_parts(p, panels, share, [&](const Part& part) { start(part); });
       share.wait();
       for (int64_t t = 0; t < p.t; ++t) {

@@ -56,7 +56,35 @@ size_t workspace_entry(const CpuProblem& p, bool backward) {
   return 0;
 }
 
-constexpr CpuKernels kKernels = {forward_entry, backward_entry, workspace_entry, math_entry};
+void pack_entry(DType dtype, int64_t h, const void* w_hh, void* pack) {
+  switch (dtype) {
+    case DType::kFloat32:
+      return pack_of<float>(h, w_hh, pack);
+    case DType::kBFloat16:
+      return pack_of<BFloat16>(h, w_hh, pack);
+    case DType::kFloat16:
+      return pack_of<Float16>(h, w_hh, pack);
+    case DType::kFloat64:
+      return pack_of<double>(h, w_hh, pack);
+  }
+}
+
+size_t pack_bytes_entry(DType dtype, int64_t h) {
+  switch (dtype) {
+    case DType::kFloat32:
+      return pack_bytes_of<float>(h);
+    case DType::kBFloat16:
+      return pack_bytes_of<BFloat16>(h);
+    case DType::kFloat16:
+      return pack_bytes_of<Float16>(h);
+    case DType::kFloat64:
+      return pack_bytes_of<double>(h);
+  }
+  return 0;
+}
+
+constexpr CpuKernels kKernels = {forward_entry, backward_entry,   workspace_entry,
+                                 pack_entry,    pack_bytes_entry, math_entry};
 
 }  // namespace
 

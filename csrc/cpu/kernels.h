@@ -31,14 +31,15 @@ struct CpuProblem {
 
 struct CpuForwardArgs {
   CpuProblem p;
-  const void* gates_x;  // [N, T, B, 4H] S, may be null: zeros
-  const void* bias;     // [N, 4H] C, may be null
-  const void* h0;       // [N, B, H] S, may be null: zeros
-  void* h;              // [N, T, B, H] S, out
-  void* h_n;            // [N, B, H] S, out
-  void* c_n;            // [N, B, H] C, out
-  void* gates;          // [N, T, B, 4H] S, out, may be null, may be gates_x
-  void* c;              // [N, T, B, H] C, out, may be null
+  const void* gates_x;       // [N, T, B, 4H] S, may be null: zeros
+  const void* bias;          // [N, 4H] C, may be null
+  const void* h0;            // [N, B, H] S, may be null: zeros
+  const void* const* packs;  // N pointers to what `pack` made, may be null: made in the call
+  void* h;                   // [N, T, B, H] S, out
+  void* h_n;                 // [N, B, H] S, out
+  void* c_n;                 // [N, B, H] C, out
+  void* gates;               // [N, T, B, 4H] S, out, may be null, may be gates_x
+  void* c;                   // [N, T, B, H] C, out, may be null
 };
 
 struct CpuBackwardArgs {
@@ -59,6 +60,9 @@ struct CpuKernels {
   void (*forward)(const CpuForwardArgs&);
   void (*backward)(const CpuBackwardArgs&);
   size_t (*workspace_bytes)(const CpuProblem&, bool backward);
+  // A pack of one W_hh [4H, H] for forward calls with this instruction set, and its size.
+  void (*pack)(DType, int64_t h, const void* w_hh, void* pack);
+  size_t (*pack_bytes)(DType, int64_t h);
   // y[j] = f(x[j]) for the vector function of this instruction set; f: 0 exp, 1 sigmoid, 2 tanh.
   void (*math)(int f, const float* x, float* y, int64_t n);
 };

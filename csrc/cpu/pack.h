@@ -75,6 +75,23 @@ void pack_gate_panel(const S* w, int64_t h, int64_t u0, Operand<S>* panel) {
   }
 }
 
+// All gate panels of one W_hh, one after the other.
+template <class S>
+size_t pack_bytes_of(int64_t h) {
+  constexpr int kL = kLanes<typename Io<S>::C>;
+  const int64_t panels = (h + kL - 1) / kL;
+  return static_cast<size_t>(panels * padded_depth<S>(h) * 4 * kL) * sizeof(Operand<S>);
+}
+
+template <class S>
+void pack_of(int64_t h, const void* w, void* pack) {
+  constexpr int kL = kLanes<typename Io<S>::C>;
+  for (int64_t u0 = 0; u0 < h; u0 += kL) {
+    pack_gate_panel(static_cast<const S*>(w), h, u0,
+                    static_cast<Operand<S>*>(pack) + u0 * padded_depth<S>(h) * 4);
+  }
+}
+
 template <class S>
 void pack_unit_panel(const S* w, int64_t h, int64_t u0, Operand<S>* panel) {
   using C = typename Io<S>::C;

@@ -15,7 +15,6 @@ namespace {
 
 // Rows whose bias and peephole gradients are summed together, whoever computes them.
 constexpr int64_t kRowBlock = 8;
-constexpr int64_t kSumSteps = 8;  // in C before a sum goes on in double
 
 static inline int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
@@ -78,8 +77,7 @@ struct BackwardScratch {
   C* dc;                // [N, B, panels * 4 * lanes]
   C* products;          // [threads, B to the next tile, 4, lanes];
                         // [B, N, panels, 4, lanes] where W_hh is not packed
-  C* sums;              // [N, row blocks, panels, 7, 4 * lanes] of up to kSumSteps steps
-  double* totals;       // the same of all steps
+  double* totals;       // [N, row blocks, panels, 7, 4 * lanes]
   bool far;             // as in ForwardScratch
 
   BackwardScratch(const CpuProblem& p, Carver& carver) {
@@ -93,9 +91,7 @@ struct BackwardScratch {
     dc = carver.take<C>(p.n * p.b * panels * 4 * kLanes<C>);
     const int64_t rows = p.packed ? p.threads * (p.b + kTileRows) : p.n * panels * p.b;
     products = carver.take<C>(rows * 4 * kLanes<C>);
-    const int64_t all_sums = p.n * row_blocks(p) * panels * 7 * 4 * kLanes<C>;
-    sums = carver.take<C>(all_sums);
-    totals = carver.take<double>(all_sums);
+    totals = carver.take<double>(p.n * row_blocks(p) * panels * 7 * 4 * kLanes<C>);
   }
 };
 

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 
 from lstmrep import native
-from lstmrep.backends import memory
-from lstmrep.backends.tensors import Backward, Forward, Recurrence
+from lstmrep.backends import memory, packs
+from lstmrep.backends.tensors import DTYPE_CODE, Backward, Forward, Recurrence
 from lstmrep.plan import Plan
 
-DTYPE_CODE = {torch.float32: 0, torch.bfloat16: 1, torch.float16: 2, torch.float64: 3}
 CELL_CODE = {"tanh": 0, "relu": 1}
 
 
@@ -45,6 +43,7 @@ def forward(plan: Plan, r: Recurrence, a: Forward) -> None:
         address(a.gates_x),
         address(r.bias),
         [w.data_ptr() for w in r.w_hh],
+        packs.addresses(r.w_hh) if plan.packed else [],
         address(r.peephole),
         address(r.h0),
         address(r.c0),

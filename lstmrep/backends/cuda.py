@@ -17,9 +17,9 @@ from torch import Tensor
 
 from lstmrep import env, native, trust
 from lstmrep.backends import aborts, memory
-from lstmrep.backends.cpu import CELL_CODE, DTYPE_CODE, address, sizes
+from lstmrep.backends.cpu import CELL_CODE, address, sizes
 from lstmrep.backends.product import wide_product
-from lstmrep.backends.tensors import Backward, Forward, Recurrence, Shape, addresses
+from lstmrep.backends.tensors import DTYPE_CODE, Backward, Forward, Recurrence, Shape, addresses
 from lstmrep.plan import CudaPass, GridLayout, Plan
 
 

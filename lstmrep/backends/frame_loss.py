@@ -15,7 +15,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from lstmrep.backends import cuda, memory
-from lstmrep.backends.cpu import DTYPE_CODE, address
+from lstmrep.backends.cpu import address
+from lstmrep.backends.tensors import DTYPE_CODE
 
 MOST_HEADS = 8  # of one launch
 

@@ -25,6 +25,9 @@ from torch import Tensor
 
 T = TypeVar("T")
 
+# The numbers of csrc/common/dtype.h.
+DTYPE_CODE = {torch.float32: 0, torch.bfloat16: 1, torch.float16: 2, torch.float64: 3}
+
 
 class _Once(Generic[T]):
     """A property that is formed at its first reading; ``functools.cached_property`` takes a lock before Python 3.12."""

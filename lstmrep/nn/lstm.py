@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
+from lstmrep.backends import packs
 from lstmrep.nn import convert, packed
 from lstmrep.nn.init import Scheme, initialize
 from lstmrep.ops import autocast
@@ -142,6 +143,59 @@ class LSTM(nn.Module):
         named = dict(self.named_parameters())
         suffixes = [s for layer in range(self.num_layers) for s in self._suffixes(layer)]
         return [[p for name, p in named.items() if name[name.index("_l") :] == s] for s in suffixes]
+
+    def pack(self) -> LSTM:
+        """Pack the recurrent matrices now and keep the packs for the calls to come: inference on the CPU.
+
+        Without it the cpu backend packs W_hh anew in each call.  A pack is dropped by ``unpack``, ``train()``,
+        ``load_state_dict``, and by everything that moves or converts the module; it is passed over, and W_hh packed
+        anew, once the matrix has been written to in place or replaced.  Only a write through ``.data`` goes unseen:
+        after one, call ``pack()`` again.  Takes the memory of one more W_hh for each layer and direction (twice that
+        in float16, and in bfloat16 without the instruction sets that multiply it).
+
+        Returns:
+            The module itself.
+
+        Raises:
+            RuntimeError: the module is in training mode, not on the CPU, or the native module is missing.
+            NotImplementedError: with ``proj_size``, whose recurrence multiplies by another matrix than W_hh.
+        """
+        if self.training:
+            raise RuntimeError("lstmrep.LSTM.pack: the module is in training mode; call eval() first.")
+        if self.proj_size:
+            raise NotImplementedError("lstmrep.LSTM.pack: proj_size is not supported; call the module without pack().")
+        weights = self._recurrent_weights()
+        if any(w.device.type != "cpu" for w in weights):
+            raise RuntimeError("lstmrep.LSTM.pack: the module is not on the CPU; packs are for the cpu backend only.")
+        for w in weights:
+            packs.keep(w)
+        return self
+
+    def unpack(self) -> LSTM:
+        """Drop the packs that ``pack`` keeps; without any, nothing happens. Returns the module itself."""
+        for w in self._recurrent_weights():
+            packs.drop(w)
+        return self
+
+    def _recurrent_weights(self) -> list[Tensor]:
+        suffixes = [s for layer in range(self.num_layers) for s in self._suffixes(layer)]
+        held = [self._parameters.get(f"weight_hh{s}") for s in suffixes]
+        return [w for w in held if w is not None]  # weight_norm and parametrizations keep theirs elsewhere
+
+    def train(self, mode: bool = True) -> LSTM:
+        """As of every module; training mode drops what ``pack`` keeps."""
+        if mode:
+            self.unpack()
+        return super().train(mode)
+
+    def _apply(self, fn: Any, recurse: bool = True) -> LSTM:
+        self.unpack()
+        super()._apply(fn, recurse)
+        return self
+
+    def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
+        self.unpack()
+        super()._load_from_state_dict(*args, **kwargs)
 
     def flatten_parameters(self) -> None:
         """Does nothing: the kernels take each matrix where it lies. Here so that code written for torch runs."""

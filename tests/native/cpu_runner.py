@@ -87,6 +87,7 @@ def run_forward(
         gates_x=gates_x,
         bias=arena.put(p.bias),
         w_hh=[arena.put(w) for w in p.w_hh],
+        packs=[],
         peephole=arena.put(p.peephole),
         h0=arena.put(p.h0),
         c0=arena.put(p.c0),

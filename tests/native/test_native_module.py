@@ -39,6 +39,7 @@ def forward_arguments() -> dict[str, object]:
         **dict.fromkeys(null, 0),
         **{name: arrays[name].ctypes.data for name in ("h", "h_n", "c_n", "workspace")},
         "w_hh": [arrays["w"].ctypes.data],
+        "packs": [],
         "reverse": [False],
         "keep": arrays,
     }
@@ -90,6 +91,9 @@ def test_no_word_is_made_before_a_kernel_that_may_give_up_runs() -> None:
         ({"H": 0}, "H"),
         ({"reverse": [False, True]}, "reverse"),
         ({"w_hh": [0]}, "w_hh"),
+        ({"packs": [0]}, "packs"),
+        ({"packs": [64, 64]}, "packs"),
+        ({"packs": [64], "packed": False}, "packs"),
         ({"h": 0}, "h"),
         ({"h_n": 0}, "h_n"),
         ({"c_n": 0}, "c_n"),
