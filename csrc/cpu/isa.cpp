@@ -16,71 +16,46 @@
 namespace lstmrep {
 namespace {
 
-void forward_entry(const CpuForwardArgs& args) {
-  switch (args.p.dtype) {
-    case DType::kFloat32:
-      return forward_of<float>(args);
+template <class S>
+struct Type {
+  using type = S;
+};
+
+// body(Type<S>{}) for the I/O type S of a code.
+template <class Body>
+auto with_type(DType dtype, const Body& body) {
+  switch (dtype) {
     case DType::kBFloat16:
-      return forward_of<BFloat16>(args);
+      return body(Type<BFloat16>{});
     case DType::kFloat16:
-      return forward_of<Float16>(args);
+      return body(Type<Float16>{});
     case DType::kFloat64:
-      return forward_of<double>(args);
+      return body(Type<double>{});
+    case DType::kFloat32:
+      break;
   }
+  return body(Type<float>{});
+}
+
+void forward_entry(const CpuForwardArgs& args) {
+  with_type(args.p.dtype, [&](auto s) { forward_of<typename decltype(s)::type>(args); });
 }
 
 void backward_entry(const CpuBackwardArgs& args) {
-  switch (args.p.dtype) {
-    case DType::kFloat32:
-      return backward_of<float>(args);
-    case DType::kBFloat16:
-      return backward_of<BFloat16>(args);
-    case DType::kFloat16:
-      return backward_of<Float16>(args);
-    case DType::kFloat64:
-      return backward_of<double>(args);
-  }
+  with_type(args.p.dtype, [&](auto s) { backward_of<typename decltype(s)::type>(args); });
 }
 
 size_t workspace_entry(const CpuProblem& p, bool backward) {
-  switch (p.dtype) {
-    case DType::kFloat32:
-      return scratch_bytes<float>(p, backward);
-    case DType::kBFloat16:
-      return scratch_bytes<BFloat16>(p, backward);
-    case DType::kFloat16:
-      return scratch_bytes<Float16>(p, backward);
-    case DType::kFloat64:
-      return scratch_bytes<double>(p, backward);
-  }
-  return 0;
+  return with_type(p.dtype,
+                   [&](auto s) { return scratch_bytes<typename decltype(s)::type>(p, backward); });
 }
 
 void pack_entry(DType dtype, int64_t h, const void* w_hh, void* pack) {
-  switch (dtype) {
-    case DType::kFloat32:
-      return pack_of<float>(h, w_hh, pack);
-    case DType::kBFloat16:
-      return pack_of<BFloat16>(h, w_hh, pack);
-    case DType::kFloat16:
-      return pack_of<Float16>(h, w_hh, pack);
-    case DType::kFloat64:
-      return pack_of<double>(h, w_hh, pack);
-  }
+  with_type(dtype, [&](auto s) { pack_of<typename decltype(s)::type>(h, w_hh, pack); });
 }
 
 size_t pack_bytes_entry(DType dtype, int64_t h) {
-  switch (dtype) {
-    case DType::kFloat32:
-      return pack_bytes_of<float>(h);
-    case DType::kBFloat16:
-      return pack_bytes_of<BFloat16>(h);
-    case DType::kFloat16:
-      return pack_bytes_of<Float16>(h);
-    case DType::kFloat64:
-      return pack_bytes_of<double>(h);
-  }
-  return 0;
+  return with_type(dtype, [&](auto s) { return pack_bytes_of<typename decltype(s)::type>(h); });
 }
 
 constexpr CpuKernels kKernels = {forward_entry, backward_entry,   workspace_entry,

@@ -4,9 +4,10 @@
 // 16 columns), 16 x 16 sums. Blocks of up to two tiles of rows by two gates: four tiles are loaded
 // for four products. A slice of a panel, kTileDepth deep, stays in the first-level cache while all
 // rows pass. Sums run over k in order, in float. Rows are taken in whole tiles: a and out must have
-// room for rows up to the next multiple of 16, and what stands there is computed and never read. A
-// thread configures its tiles before the first product and releases them after the last one
-// (TileScope; nothing for other types): a core that holds tile data switches threads more slowly.
+// room for rows up to the next multiple of 16; what stands there, perhaps another thread's row in
+// the making, is computed and never read. A thread configures its tiles before the first product
+// and releases them after the last one (TileScope; nothing for other types): a core that holds tile
+// data switches threads more slowly.
 #pragma once
 
 #include "cpu/operand.h"
