@@ -114,8 +114,8 @@ uint64_t run(CpuProblem p) {
     return reinterpret_cast<void*>((reinterpret_cast<uintptr_t>(bytes.data()) + 63) / 64 * 64);
   };
   p.workspace = aligned(forward_space);
-  kernels().forward({p, gates_x.data(), bias.data(), h0.data(), h.data(), h_n.data(), c_n.data(),
-                     gates.data(), c.data()});
+  kernels().forward({p, gates_x.data(), bias.data(), h0.data(), nullptr, h.data(), h_n.data(),
+                     c_n.data(), gates.data(), c.data()});
 
   Bytes d_gates(gates.size()), d_h0(h0.size()), d_c0(c0.size());
   Bytes d_bias(bias.size()), d_peephole(peephole.size());
