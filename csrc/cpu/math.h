@@ -103,9 +103,10 @@ LSTMREP_VECTOR_INLINE VecF vector_exp(VecF x) {
 
 struct MathF {
   static LSTMREP_VECTOR_INLINE VecF sigmoid(VecF x) {
-    // Bounds between which 1 / (1 + exp(-x)) has no part that overflows or is subnormal.
-    const ExpParts e = exp_parts(not_above(not_below(-x, -40.0f), kLn2To126));
-    const VecF s = reciprocal(1.0f + scale_by_power(e.p + 1.0f, e.n));
+    // exp of -|x| only: s(x) = 1 / (1 + e) or e / (1 + e). Below the bound s is subnormal: zero.
+    const ExpParts parts = exp_parts(not_below((VecF)((VecU)x | 0x80000000u), -kLn2To126));
+    const VecF e = scale_by_power(parts.p + 1.0f, parts.n);
+    const VecF s = quotient(x > 0.0f ? splat<VecF>(1.0f) : e, 1.0f + e);
     return x < -kLn2To126 ? VecF{} : s;
   }
   static LSTMREP_VECTOR_INLINE VecF tanh(VecF x) {
