@@ -133,6 +133,9 @@ class LSTM(nn.Module):
     def _suffixes(self, layer: int) -> tuple[str, ...]:
         return (f"_l{layer}", f"_l{layer}_reverse") if self.bidirectional else (f"_l{layer}",)
 
+    def _all_suffixes(self) -> list[str]:
+        return [s for layer in range(self.num_layers) for s in self._suffixes(layer)]
+
     def reset_parameters(self) -> None:
         """Start all parameters again by the ``init`` scheme (with torch's default scheme also torch's numbers)."""
         initialize(self, self.init, default_scale=1.0 / math.sqrt(self.hidden_size))
@@ -141,8 +144,7 @@ class LSTM(nn.Module):
     def all_weights(self) -> list[list[nn.Parameter]]:
         """Parameters by layer and direction, in registration order, as torch.nn.LSTM gives them."""
         named = dict(self.named_parameters())
-        suffixes = [s for layer in range(self.num_layers) for s in self._suffixes(layer)]
-        return [[p for name, p in named.items() if name[name.index("_l") :] == s] for s in suffixes]
+        return [[p for name, p in named.items() if name[name.index("_l") :] == s] for s in self._all_suffixes()]
 
     def pack(self) -> LSTM:
         """Pack the recurrent matrices now and keep the packs for the calls to come: inference on the CPU.
@@ -178,8 +180,7 @@ class LSTM(nn.Module):
         return self
 
     def _recurrent_weights(self) -> list[Tensor]:
-        suffixes = [s for layer in range(self.num_layers) for s in self._suffixes(layer)]
-        held = [self._parameters.get(f"weight_hh{s}") for s in suffixes]
+        held = [self._parameters.get(f"weight_hh{s}") for s in self._all_suffixes()]
         return [w for w in held if w is not None]  # weight_norm and parametrizations keep theirs elsewhere
 
     def train(self, mode: bool = True) -> LSTM:

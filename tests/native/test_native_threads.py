@@ -29,8 +29,7 @@ SOURCE = Path(__file__).with_name("tsan_driver.cpp")
 USABLE = [isa for isa in _native.cpu_isas_usable() if isa != "amx"]
 ISAS = [USABLE[0], USABLE[-1]]  # the baseline and the best
 FLOAT32, BFLOAT16 = 0, 1
-# N, T, B, H, packed, by_rows. A thread of 5 owns something of both recurrences, T is above one block of sums, and the
-# rows are no multiple of a block.
+# N, T, B, H, packed, by_rows. A thread of 5 owns something of both recurrences; the rows are no multiple of a block.
 UNITS = (2, 12, 5, 150, 1, 0)
 ROWS = (2, 12, 20, 40, 1, 1)
 STREAM = (2, 12, 3, 150, 0, 0)
