@@ -16,12 +16,23 @@ VARIABLES: dict[str, tuple[str, str, str, str]] = {
     "LSTMREP_NATIVE": ("build", "1 | 0", "1", "0 installs without the compiled module (reference backend only)"),
     "LSTMREP_CUDA": ("build", "auto | 1 | 0", "auto", "compile the CUDA kernels: when an nvcc is found, always, never"),
     "LSTMREP_CUDA_ARCHS": ("build", "list like 80;90", "80;90;100;120", "architectures that get machine code"),
-    "LSTMREP_BACKEND": ("run", "auto | cuda | cpu | reference", "auto", "backend used where a call says 'auto'"),
+    "LSTMREP_BACKEND": (
+        "run",
+        "auto | cuda | triton | cpu | reference",
+        "auto",
+        "backend used where a call says 'auto'",
+    ),
     "LSTMREP_CUDA_KERNEL": (
         "plan",
         "auto | cta_resident | grid_resident | stepwise",
         "auto",
         "the one kernel that the cuda backend may run",
+    ),
+    "LSTMREP_TRITON_KERNEL": (
+        "plan",
+        "auto | batch_held | grid_persistent | batch_walked | fused_step | stepwise",
+        "auto",
+        "the one kernel that the triton backend may run",
     ),
     "LSTMREP_RESERVE_SMS": (
         "plan",
@@ -65,6 +76,11 @@ def backend() -> str:
 def cuda_kernel() -> str:
     """The CUDA kernel named by LSTMREP_CUDA_KERNEL, or ``"auto"``."""
     return os.environ.get("LSTMREP_CUDA_KERNEL", "auto")
+
+
+def triton_kernel() -> str:
+    """The Triton kernel named by LSTMREP_TRITON_KERNEL, or ``"auto"``."""
+    return os.environ.get("LSTMREP_TRITON_KERNEL", "auto")
 
 
 def reserved_sms() -> int:

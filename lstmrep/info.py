@@ -52,7 +52,7 @@ def _native_lines() -> list[str]:
 def _backend_lines() -> list[str]:
     lines = []
     here: Machine = machine.current("cuda" if torch.cuda.is_available() else "cpu")
-    for name, device in (("cuda", "cuda"), ("cpu", "cpu"), ("reference", "cpu")):
+    for name, device in (("cuda", "cuda"), ("triton", "cuda"), ("cpu", "cpu"), ("reference", "cpu")):
         try:
             plan(Problem(hidden_size=1, device=device, backend=name), here)
             verdict = "usable"

@@ -6,6 +6,7 @@ views and allocations, which start none, and fills with zero, which are listed a
 
 from __future__ import annotations
 
+import sys
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -99,8 +100,11 @@ def _same_memory(a: Tensor, b: Tensor) -> bool:
 
 
 def _counters() -> set[Any]:
-    """The modules that count launches: the native one and, where a test put another, that of the CUDA kernels."""
-    return set() if native.reason() else {native.module(), cuda.kernels()}
+    """The modules that count launches: the native one, where a test put another that of the CUDA kernels, and Triton's
+    once it is imported."""
+    counters = set() if native.reason() else {native.module(), cuda.kernels()}
+    of_triton = sys.modules.get("lstmrep.triton_kernels.launch")
+    return counters | ({of_triton} if of_triton else set())
 
 
 def _own(counters: set[Any]) -> Counter[str]:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import functools
+import os
+import sys
+from importlib import metadata
 
 import torch
 
@@ -18,6 +21,45 @@ def _cuda_reason() -> str:
     if not torch.cuda.is_available():
         return "torch.cuda.is_available() is False"
     return str(native.module().cuda_status())
+
+
+OLDEST_TRITON = (3, 4)
+
+
+@functools.cache
+def _triton() -> tuple[str, bool]:
+    """Why Triton kernels cannot run, or "", and whether its interpreter is on. Does not import triton: that is slow."""
+    try:
+        version = metadata.version("triton")
+    except metadata.PackageNotFoundError:
+        return "triton is not installed; run pip install triton, or install lstmrep with its extra [triton]", False
+    if tuple(int(part) for part in version.split(".")[:2]) < OLDEST_TRITON:
+        oldest = ".".join(map(str, OLDEST_TRITON))
+        return f"triton {version} is older than {oldest}; run pip install -U triton", False
+    if _interpreted():
+        return "", True
+    if not torch.version.cuda:
+        return "this torch has no CUDA, and on a CPU Triton has only its interpreter: set TRITON_INTERPRET=1", False
+    return "", False
+
+
+def _interpreted() -> bool:
+    """Whether kernels are or will be interpreted: triton decides when it is imported."""
+    loaded = sys.modules.get("triton")
+    if loaded is not None:
+        return bool(loaded.knobs.runtime.interpret)
+    return os.environ.get("TRITON_INTERPRET", "").lower() in ("1", "true", "on", "yes", "y")
+
+
+def _triton_here(device: torch.device) -> tuple[str, bool, int]:
+    """The same for a device, and programs that may wait for each other there."""
+    why, interpreted = _triton()
+    if why or interpreted or device.type != "cuda" or not torch.cuda.is_available():
+        return why, interpreted, 1
+    properties = torch.cuda.get_device_properties(device)
+    if properties.major < 8:
+        return f"{properties.name} is sm_{properties.major}{properties.minor}, and the kernels need sm_80", False, 1
+    return "", False, max(1, properties.multi_processor_count - env.reserved_sms())
 
 
 def current(device: torch.device | str = "cpu") -> Machine:
@@ -37,6 +79,7 @@ def current(device: torch.device | str = "cpu") -> Machine:
         major, minor = torch.cuda.get_device_capability(device)
         gpu = f"{torch.cuda.get_device_name(device)} (sm_{major}{minor})"
         card = None if _cuda_reason() else _card(device.index or 0)
+    no_triton, interpreted, programs = _triton_here(device)
     return Machine(
         native=why,
         cuda=_cuda_reason(),
@@ -46,6 +89,10 @@ def current(device: torch.device | str = "cpu") -> Machine:
         card=card,
         tf32=torch.get_float32_matmul_precision() != "highest",
         cuda_kernel=env.cuda_kernel(),
+        triton=no_triton,
+        interpreted=interpreted,
+        triton_programs=programs,
+        triton_kernel=env.triton_kernel(),
     )
 
 
@@ -69,3 +116,4 @@ def planned(device: torch.device) -> tuple[str, Machine]:
 def reset() -> None:
     """Forget what was found (for tests that change the machine)."""
     _cuda_reason.cache_clear()
+    _triton.cache_clear()

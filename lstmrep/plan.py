@@ -9,8 +9,19 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from lstmrep.planner import triton
 from lstmrep.planner.grid import grid_pass
-from lstmrep.planner.problem import BYTES, GATES, Card, CudaPass, GridLayout, Machine, Problem, on_tensor_cores
+from lstmrep.planner.problem import (
+    BYTES,
+    GATES,
+    Card,
+    CudaPass,
+    GridLayout,
+    Machine,
+    Problem,
+    TritonPass,
+    on_tensor_cores,
+)
 from lstmrep.planner.resident import resident_pass, resident_shared_bytes
 from lstmrep.planner.steptime import grid_time, stepwise_time
 
@@ -26,6 +37,7 @@ __all__ = [
     "Plan",
     "PlanError",
     "Problem",
+    "TritonPass",
     "cpu_by_rows",
     "cpu_packs",
     "cpu_threads",
@@ -60,7 +72,7 @@ class Plan:
     """What will run. ``describe()`` is its text; fields are stable and comparable.
 
     ``kernels`` and ``gemms`` count launches of this library's kernels and library matrix products of a forward pass
-    and of the backward pass that follows it.  ``cuda`` says which kernel each pass runs there.
+    and of the backward pass that follows it.  ``cuda`` and ``triton`` say which kernel each pass runs there.
     ``saved_bytes_per_step`` counts what a forward pass keeps for the backward pass beyond the caller's own tensors,
     per time step.  ``threads`` are those the cpu backend takes, ``packed`` whether it packs W_hh first,
     ``by_rows`` whether its threads share out rows rather than units, ``turned`` whether the input share is W x^T.
@@ -79,6 +91,7 @@ class Plan:
     refusals: tuple[tuple[str, str], ...] = ()
     notes: tuple[str, ...] = ()
     cuda: tuple[CudaPass, ...] = ()  # forward, backward
+    triton: tuple[TritonPass, ...] = ()
 
     def describe(self) -> str:
         """The plan as text: problem, choice, costs, and one line per refused backend."""
@@ -229,6 +242,38 @@ def _refuse_cuda(p: Problem, m: Machine) -> str:
     return ""
 
 
+def _refuse_triton(p: Problem, m: Machine) -> str:
+    if p.device not in ("cpu", "cuda"):
+        return f"the tensors are on {p.device}"
+    if p.dtype == "float64":
+        return "float64 runs on the cpu and reference backends only"
+    if m.triton:
+        return m.triton
+    if p.device == "cpu" and not m.interpreted:
+        return (
+            "the tensors are on cpu, where Triton has only its interpreter: set TRITON_INTERPRET=1 before triton is "
+            "first imported"
+        )
+    if p.device == "cpu" and p.backend != "triton":
+        return "Triton's interpreter is for tests, and runs only where backend='triton' asks for it"
+    if p.device == "cuda" and m.interpreted:
+        return "TRITON_INTERPRET is set, and the interpreter runs on CPU tensors"
+    if p.recurrences > MAX_CUDA_RECURRENCES:
+        return f"N = {p.recurrences} recurrences exceed {MAX_CUDA_RECURRENCES}"
+    if p.recurrences * p.batch * p.hidden_size >= MAX_CUDA_ELEMENTS:
+        return f"N*B*H = {p.recurrences * p.batch * p.hidden_size} does not fit the kernel's 32-bit index"
+    if m.triton_kernel not in triton.TRITON_KERNELS:
+        return (
+            f"LSTMREP_TRITON_KERNEL={m.triton_kernel!r} is not known; choose one of {', '.join(triton.TRITON_KERNELS)}"
+        )
+    if m.triton_kernel != "auto":
+        for backward in (False, True)[: 1 + p.training]:
+            made = triton.TRITON_PASSES[m.triton_kernel](p, m, backward)
+            if isinstance(made, str):
+                return f"LSTMREP_TRITON_KERNEL={m.triton_kernel}, but {made}"
+    return ""
+
+
 def _refuse_cpu(p: Problem, m: Machine) -> str:
     if p.device != "cpu":
         return f"the tensors are on {p.device}"
@@ -258,6 +303,16 @@ def _describe_pass(how: CudaPass) -> str:
     )
 
 
+def _design_triton(p: Problem, m: Machine) -> tuple[str, tuple[int, int], tuple[int, int]]:
+    forward, backward = (triton.triton_pass(p, m, b)[0] for b in (False, True))
+    text = triton.describe(forward)
+    if p.training and backward != forward:
+        text = f"forward {text}; backward {triton.describe(backward)}"
+    counts = [triton.launches(forward, p.steps, False), triton.launches(backward, p.steps, True)]
+    where = "in Triton's interpreter, for tests" if m.interpreted else f"on {m.gpu or 'CUDA'}"
+    return f"{where}: {text}", (counts[0][0], counts[1][0]), (counts[0][1], counts[1][1])
+
+
 def _design_cpu(p: Problem, m: Machine) -> tuple[str, tuple[int, int], tuple[int, int]]:
     threads = cpu_threads(p, m)
     weights = "packed" if cpu_packs(p) else "read where it lies"
@@ -276,6 +331,7 @@ _Design = Callable[[Problem, Machine], tuple[str, tuple[int, int], tuple[int, in
 # In order of preference.
 _CANDIDATES: dict[str, tuple[_Refuse, _Design]] = {
     "cuda": (_refuse_cuda, _design_cuda),
+    "triton": (_refuse_triton, _design_triton),
     "cpu": (_refuse_cpu, _design_cpu),
     "reference": (lambda p, m: "", _design_reference),
 }
@@ -338,10 +394,22 @@ def _finish(p: Problem, m: Machine, name: str, refusals: list[tuple[str, str]]) 
             notes.append(
                 "products in TF32, which torch allows here" if cuda[0].tf32 else "products in true float32, no TF32"
             )
+    triton_passes: tuple[TritonPass, ...] = ()
+    if name == "triton":
+        found = [triton.triton_pass(p, m, backward) for backward in (False, True)]
+        triton_passes = tuple(how for how, _ in found)
+        refusals = [*refusals, *dict.fromkeys(refusal for _, why in found[: 1 + p.training] for refusal in why)]
+        if p.dtype == "float32":
+            notes.append(
+                "products in TF32, which torch allows here" if found[0][0].tf32 else "products in true float32"
+            )
+        if m.interpreted:
+            notes.append("Triton's interpreter runs the kernels in numpy, on the CPU, thousands of times slower")
     return Plan(
         problem=p,
         backend=name,
         cuda=cuda,
+        triton=triton_passes,
         design=design,
         kernels=kernels,
         gemms=(forward, backward),

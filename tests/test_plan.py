@@ -27,14 +27,15 @@ BARE = Machine(native="the compiled module is missing", cuda="the compiled modul
 @pytest.mark.parametrize(
     ("problem", "here", "backend", "refused"),
     [
-        (Problem(8), Machine(), "cpu", ["cuda"]),
+        (Problem(8), Machine(), "cpu", ["cuda", "triton"]),
         (Problem(8, device="cuda"), GPU, "cuda", []),
-        (Problem(8, device="cuda", dtype="float64"), GPU, "reference", ["cuda", "cpu"]),
-        (Problem(8, device="cuda", recurrences=65), GPU, "reference", ["cuda", "cpu"]),
-        (Problem(1 << 16, batch=1 << 15, device="cuda"), GPU, "reference", ["cuda", "cpu"]),
-        (Problem(8, device="cuda"), Machine(cuda="no driver"), "reference", ["cuda", "cpu"]),
-        (Problem(8), BARE, "reference", ["cuda", "cpu"]),
-        (Problem(8, device="mps"), Machine(), "reference", ["cuda", "cpu"]),
+        (Problem(8, device="cuda", dtype="float64"), GPU, "reference", ["cuda", "triton", "cpu"]),
+        (Problem(8, device="cuda", recurrences=65), GPU, "reference", ["cuda", "triton", "cpu"]),
+        (Problem(1 << 16, batch=1 << 15, device="cuda"), GPU, "reference", ["cuda", "triton", "cpu"]),
+        (Problem(8, device="cuda"), Machine(cuda="no driver"), "triton", ["cuda"]),
+        (Problem(8, device="cuda"), Machine(cuda="no driver", triton="absent"), "reference", ["cuda", "triton", "cpu"]),
+        (Problem(8), BARE, "reference", ["cuda", "triton", "cpu"]),
+        (Problem(8, device="mps"), Machine(), "reference", ["cuda", "triton", "cpu"]),
         (Problem(8, backend="reference"), GPU, "reference", []),
     ],
 )
@@ -53,7 +54,7 @@ def test_choice(problem, here, backend, refused):
         (Problem(8, backend="cuda"), GPU, "the tensors are on cpu"),
         (Problem(8, backend="cuda", device="cuda"), Machine(cuda="no driver"), "no driver"),
         (Problem(8, backend="cpu"), BARE, "the compiled module is missing"),
-        (Problem(8, backend="cudnn"), Machine(), "choose one of auto, cuda, cpu, reference"),
+        (Problem(8, backend="cudnn"), Machine(), "choose one of auto, cuda, triton, cpu, reference"),
     ],
 )
 def test_forced_backend_that_cannot_run_says_why(problem, here, says):

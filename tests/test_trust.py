@@ -381,7 +381,7 @@ def test_right_kernels_keep_well_within_what_is_allowed(dtype, tf32, cell):
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16], ids=str)
 def test_one_tile_left_out_of_a_long_sum_is_seen(dtype, backward, monkeypatch):
     """16 terms of 512, by a stepwise path whose products lack them; with all terms in another order it passes."""
-    true_products, least = cuda._products, [0]
+    true_products, least = cuda.products, [0]
 
     def in_tiles(a, weights, transpose, out):
         for n, w in enumerate(weights):
@@ -392,7 +392,7 @@ def test_one_tile_left_out_of_a_long_sum_is_seen(dtype, backward, monkeypatch):
 
     def tiled(run):
         def by(how, r, a):
-            monkeypatch.setattr(cuda, "_products", true_products if how.kernel == "stepwise" else in_tiles)
+            monkeypatch.setattr(cuda, "products", true_products if how.kernel == "stepwise" else in_tiles)
             run(r, a)
 
         return by

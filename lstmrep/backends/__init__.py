@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import NamedTuple
 
-from lstmrep.backends import cpu, cuda, reference
+from lstmrep.backends import cpu, cuda, reference, triton
 from lstmrep.backends.tensors import Backward, Forward, Recurrence
 from lstmrep.plan import Plan
 
@@ -21,4 +21,5 @@ TABLE: dict[str, Backend] = {
     "reference": Backend(reference.forward, reference.backward),
     "cpu": Backend(cpu.forward, cpu.backward),
     "cuda": Backend(cuda.forward, cuda.backward),
+    "triton": Backend(triton.forward, triton.backward),
 }

@@ -18,8 +18,8 @@ from torch import Tensor
 from lstmrep import env, native, trust
 from lstmrep.backends import aborts, memory
 from lstmrep.backends.cpu import CELL_CODE, address, sizes
-from lstmrep.backends.product import wide_product
-from lstmrep.backends.tensors import DTYPE_CODE, Backward, Forward, Recurrence, Shape, addresses
+from lstmrep.backends.stepwise import add_up, products, set_state, start_gradients
+from lstmrep.backends.tensors import DTYPE_CODE, Backward, Forward, Recurrence, Shape, addresses, reverse_bits
 from lstmrep.plan import CudaPass, GridLayout, Plan
 
 
@@ -34,21 +34,6 @@ def _stream(device: torch.device) -> tuple[int, int]:
         return 0, 0
     stream = torch.cuda.current_stream(device)
     return stream.device_index, stream.cuda_stream
-
-
-def _reverse_bits(reverse: list[bool]) -> int:
-    return sum(1 << n for n, flag in enumerate(reverse) if flag)
-
-
-def _products(a: Tensor, weights: list[Tensor], transpose: bool, out: Tensor) -> None:
-    """``out[n] = a[n] @ weights[n]`` (or its transpose): a [N, B, K] S, out [N, B, M] C."""
-    for n, w in enumerate(weights):
-        wide_product(a[n], w.t() if transpose else w, out[n])
-
-
-def _state(start: Tensor | None, s: Shape, dtype: torch.dtype, out: Tensor) -> Tensor:
-    """Put the start state into ``out`` [N, B, H]."""
-    return out.zero_() if start is None else out.copy_(start)
 
 
 def _running(plan: Plan, backward: bool, s: Shape) -> CudaPass:
@@ -188,7 +173,7 @@ def _forward_arrays(r: Recurrence, a: Forward) -> tuple[Any, ...]:
         _vector_io(r),
         *_starts(r),
         address(r.lengths),
-        _reverse_bits(r.reverse),
+        reverse_bits(r.reverse),
         *map(address, (a.h, a.h_n, a.c_n, a.gates, a.c)),
     )
 
@@ -203,7 +188,7 @@ def _backward_arrays(r: Recurrence, a: Backward) -> tuple[Any, ...]:
         c0,
         shared,
         address(r.lengths),
-        _reverse_bits(r.reverse),
+        reverse_bits(r.reverse),
         *map(address, (a.gates, a.c, a.grad_h, a.grad_h_n, a.grad_c_n, a.d_gates)),
     )
 
@@ -250,15 +235,14 @@ def _stepwise_forward(r: Recurrence, a: Forward) -> None:
     """One step after the other. The states live in h_n and c_n and are final after the last step."""
     s = r.shape
     device, stream = _stream(s.device)
-    h_state = _state(r.h0, s, s.dtype, a.h_n)
-    c_state = _state(r.c0, s, s.compute, a.c_n)
+    h_state, c_state = set_state(r.h0, a.h_n), set_state(r.c0, a.c_n)
     recurrent = memory.empty((s.N, s.B, 4 * s.H), s.compute, s.device)
-    reverse = _reverse_bits(r.reverse)
+    reverse = reverse_bits(r.reverse)
     entry = kernels().cuda_pointwise_forward
     for t in range(s.T):
         has_product = t > 0 or r.h0 is not None
         if has_product:
-            _products(h_state, r.w_hh, True, recurrent)
+            products(h_state, r.w_hh, True, recurrent)
         entry(
             device,
             stream,
@@ -289,12 +273,12 @@ def _stepwise_backward(r: Recurrence, a: Backward) -> None:
     dh = memory.empty((s.N, s.B, s.H), s.compute, s.device)
     wants_sums = a.d_bias is not None or a.d_peephole is not None
     sums = memory.empty((s.N, s.B, 7, s.H), s.compute, s.device).zero_() if wants_sums else None
-    reverse = _reverse_bits(r.reverse)
+    reverse = reverse_bits(r.reverse)
     entry = kernels().cuda_pointwise_backward
     for t in reversed(range(s.T)):
         last = t == s.T - 1
         if not last:
-            _products(d_step, r.w_hh, False, dh)
+            products(d_step, r.w_hh, False, dh)
         entry(
             device,
             stream,
@@ -317,31 +301,6 @@ def _stepwise_backward(r: Recurrence, a: Backward) -> None:
             d_step.data_ptr(),
             address(sums),
         )
-    _start_gradients(r, a, d_step, dh, dc)
+    start_gradients(r, a, d_step, dh, dc)
     if sums is not None:
-        totals = sums.sum(1)  # [N, 7, H]
-        if a.d_bias is not None:
-            a.d_bias.copy_(totals[:, :4].reshape(s.N, 4 * s.H))
-        if a.d_peephole is not None:
-            a.d_peephole.copy_(totals[:, 4:])
-
-
-def _start_gradients(r: Recurrence, a: Backward, d_step: Tensor, dh: Tensor, dc: Tensor) -> None:
-    """Gradients of the start states; a row without any step hands its last state's gradient through."""
-    s = r.shape
-    if a.d_h0 is not None:
-        if s.T:
-            _products(d_step, r.w_hh, False, dh)
-        else:
-            dh.zero_()
-        a.d_h0.copy_(_pass_through(r, dh, a.grad_h_n))
-    if a.d_c0 is not None:
-        a.d_c0.copy_(_pass_through(r, dc, a.grad_c_n))
-
-
-def _pass_through(r: Recurrence, gradient: Tensor, grad_last: Tensor | None) -> Tensor:
-    if grad_last is None or (r.lengths is None and r.shape.T):
-        return gradient
-    if r.lengths is None:
-        return grad_last
-    return torch.where((r.lengths <= 0)[:, :, None], grad_last.to(gradient.dtype), gradient)
+        add_up(sums, a)

@@ -116,6 +116,11 @@ def addresses(vectors: Sequence[Tensor], count: int, width: int) -> list[int]:
     return [v.data_ptr() + k * step for v in vectors for k in range(each)]
 
 
+def reverse_bits(reverse: Sequence[bool]) -> int:
+    """The reverse flags as bits, that of recurrence n being bit n."""
+    return sum(1 << n for n, flag in enumerate(reverse) if flag)
+
+
 @dataclass(slots=True)
 class Forward:
     """Buffers of a forward pass."""

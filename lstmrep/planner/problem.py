@@ -87,6 +87,10 @@ class Machine:
         card: what the CUDA kernels' sizes depend on, or none where it is not known (then only stepwise runs).
         tf32: torch allows TF32 in float32 products on CUDA.
         cuda_kernel: ``"auto"``, or the one CUDA kernel that may run, as LSTMREP_CUDA_KERNEL names it.
+        triton: why Triton kernels cannot run, or ``""``.
+        interpreted: Triton runs its kernels in its interpreter, on CPU tensors.
+        triton_programs: programs of a Triton kernel that may wait for each other.
+        triton_kernel: ``"auto"``, or the one Triton kernel that may run, as LSTMREP_TRITON_KERNEL names it.
     """
 
     native: str = ""
@@ -97,6 +101,10 @@ class Machine:
     card: Card | None = None
     tf32: bool = False
     cuda_kernel: str = "auto"
+    triton: str = ""
+    interpreted: bool = False
+    triton_programs: int = 1
+    triton_kernel: str = "auto"
 
 
 def uses_tf32(p: Problem, m: Machine) -> bool:
@@ -170,3 +178,31 @@ class CudaPass:
     shared_bytes: int = 0
     tf32: bool = False
     grid: GridLayout | None = None
+
+
+@dataclass(frozen=True)
+class TritonPass:
+    """How a forward or backward pass runs on Triton: the kernel and its fixed configuration.
+
+    Args:
+        kernel: ``"batch_held"``, ``"grid_persistent"``, ``"batch_walked"``, ``"fused_step"`` or ``"stepwise"``.
+        rows: of the batch in a tile. units: hidden units in a tile.
+        depth: of a block of the products.
+        warps: of a program. stages: of loads under way.
+        precision: of float32 products, ``"ieee"`` or ``"tf32"``.
+        teams: among which ``grid_persistent`` deals the tiles of rows.
+    """
+
+    kernel: str
+    rows: int
+    units: int
+    depth: int
+    warps: int
+    stages: int
+    precision: str = "ieee"
+    teams: int = 1
+
+    @property
+    def tf32(self) -> bool:
+        """Whether operands of float32 products are rounded."""
+        return self.precision == "tf32"
