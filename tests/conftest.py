@@ -1,8 +1,8 @@
 """Settings of the whole suite: fresh buffers start as NaN, torch uses two threads, every test starts from a seed.
 
-Triton's kernels run in its interpreter. CUDA kernels are not checked against stepwise unless a test asks for it, so that tests count the launches of their own
-calls, and verdicts never go to the user's cache.  LSTMREP_TEST_DEVICE=cuda runs tests/test_cuda_kernels.py and the
-contract of the cuda backend on the real card (tests/emulated_device.py).
+Triton's kernels run in its interpreter.  CUDA kernels are not checked against stepwise unless a test asks for it, so
+that tests count the launches of their own calls, and verdicts never go to the user's cache.  LSTMREP_TEST_DEVICE=cuda
+runs tests/test_cuda_kernels.py and the contract of the cuda backend on the real card (tests/emulated_device.py).
 """
 
 import atexit

@@ -80,7 +80,7 @@ def forked(late: int = -1, absent: int = -1) -> Iterator[None]:
                 value.detach().copy_(shared[value.data_ptr()])
         launch._counts[name] += 1
 
-    many = mock.patch.object(grid_persistent, "resident_programs", lambda device: 1 << 10)
+    many = mock.patch.object(grid_persistent, "resident_programs", return_value=1 << 10)
     with mock.patch.object(grid_persistent, "start", start), many:
         yield
 
