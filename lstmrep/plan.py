@@ -93,6 +93,11 @@ class Plan:
     cuda: tuple[CudaPass, ...] = ()  # forward, backward
     triton: tuple[TritonPass, ...] = ()
 
+    @property
+    def passes(self) -> tuple[CudaPass, ...] | tuple[TritonPass, ...]:
+        """How the chosen backend runs forward and backward, where there is a choice of kernels."""
+        return self.cuda or self.triton
+
     def describe(self) -> str:
         """The plan as text: problem, choice, costs, and one line per refused backend."""
         p = self.problem
@@ -243,7 +248,7 @@ def _refuse_cuda(p: Problem, m: Machine) -> str:
 
 
 def _refuse_triton(p: Problem, m: Machine) -> str:
-    if p.device not in ("cpu", "cuda"):
+    if p.device != "cuda" and not (p.device == "cpu" and p.backend == "triton"):
         return f"the tensors are on {p.device}"
     if p.dtype == "float64":
         return "float64 runs on the cpu and reference backends only"
@@ -254,8 +259,6 @@ def _refuse_triton(p: Problem, m: Machine) -> str:
             "the tensors are on cpu, where Triton has only its interpreter: set TRITON_INTERPRET=1 before triton is "
             "first imported"
         )
-    if p.device == "cpu" and p.backend != "triton":
-        return "Triton's interpreter is for tests, and runs only where backend='triton' asks for it"
     if p.device == "cuda" and m.interpreted:
         return "TRITON_INTERPRET is set, and the interpreter runs on CPU tensors"
     if p.recurrences > MAX_CUDA_RECURRENCES:

@@ -5,12 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 
-def look(kernels: Any, device: int) -> None:
+def look(kernels: Any, device: int, variable: str = "LSTMREP_CUDA_KERNEL") -> None:
     """Raise if a kernel on a device gave up since the last look. Reads host memory only; nothing synchronises.
 
     Args:
         kernels: the module with the CUDA entries.
         device: index of the CUDA device.
+        variable: by which the user chooses a kernel, for the message.
 
     Raises:
         RuntimeError: one did. Raising clears the word.
@@ -20,5 +21,5 @@ def look(kernels: Any, device: int) -> None:
         raise RuntimeError(
             f"lstmrep: a kernel on CUDA device {device} gave up waiting for its other CTAs (code {code}) since the "
             "last look, so what its call returned is NaN; leave the card to this process, or set "
-            "LSTMREP_CUDA_KERNEL=stepwise, and run from before that call again."
+            f"{variable}=stepwise, and run from before that call again."
         )

@@ -42,7 +42,8 @@ def _running(plan: Plan, backward: bool, s: Shape) -> CudaPass:
     if how.kernel == "stepwise":
         return how
     aborts.look(kernels(), s.device.index or 0)
-    return trust.trusted(plan, backward, s, _PASSES)
+    running: CudaPass = trust.trusted(plan, backward, s, _PASSES)
+    return running
 
 
 def forward(plan: Plan, r: Recurrence, a: Forward) -> None:

@@ -8,19 +8,23 @@ docs/kernels/triton.md has the kernels.
 from __future__ import annotations
 
 import functools
+import hashlib
 import itertools
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from lstmrep import env
-from lstmrep.backends import memory
+from lstmrep import env, trust
+from lstmrep.backends import aborts, memory
 from lstmrep.backends.stepwise import add_up, products, set_state, start_gradients
 from lstmrep.backends.tensors import Backward, Forward, Recurrence, reverse_bits
 from lstmrep.plan import Plan
 from lstmrep.planner.problem import TritonPass
+from lstmrep.planner.triton import STEPWISE
 
+VARIABLE = "LSTMREP_TRITON_KERNEL"
 SUMS = 7  # per element: four of the bias, three of the peepholes
 POLLS_PER_SECOND = 1_000_000  # looks at a counter through the second-level cache, roughly
 
@@ -36,19 +40,13 @@ def backward(plan: Plan, r: Recurrence, a: Backward) -> None:
 
 
 def _running(plan: Plan, backward: bool, r: Recurrence) -> TritonPass:
-    """The kernel that runs a pass.
-
-    Raises:
-        RuntimeError: a kernel of an earlier call gave up waiting.
-    """
+    """The kernel that runs a pass: the plan's, or stepwise where that is not trusted."""
     how = plan.triton[backward]
-    if how.kernel == "grid_persistent" and take_abort(r.shape.device):
-        raise RuntimeError(
-            f"lstmrep: a Triton kernel on {r.shape.device} gave up waiting for its other programs since the last look, "
-            "so what its call returned is NaN; leave the card to this process, or set "
-            "LSTMREP_TRITON_KERNEL=stepwise, and run from before that call again."
-        )
-    return how
+    if how.kernel == "stepwise":
+        return how
+    aborts.look(_Words, r.shape.device.index or 0, VARIABLE)
+    running: TritonPass = trust.trusted(plan, backward, r.shape, PASSES)
+    return running
 
 
 def forward_by(how: TritonPass, r: Recurrence, a: Forward) -> None:
@@ -193,22 +191,42 @@ def _waiting(how: TritonPass, r: Recurrence) -> tuple[Tensor, Tensor, int]:
     s = r.shape
     counters = torch.zeros((s.N, how.teams), dtype=torch.int32, device=s.device)
     polls = env.spin_nanoseconds() * POLLS_PER_SECOND // 1_000_000_000
-    return counters, _word(s.device), polls
+    return counters, _word(s.device.index or 0), polls
 
 
 @functools.cache
-def _word(device: torch.device) -> Tensor:
-    """One word a device, never freed, by which a kernel tells that it gave up."""
-    return torch.zeros(1, dtype=torch.int32, pin_memory=device.type == "cuda")
+def _word(index: int) -> Tensor:
+    """One word a device, never freed, by which a kernel tells that it gave up; pinned where there is a card."""
+    return torch.zeros(1, dtype=torch.int32, pin_memory=torch.cuda.is_available())
 
 
-def take_abort(device: torch.device) -> bool:
-    """Whether a kernel on a device gave up since the last look; forgets it."""
-    word = _word(device)
-    gave_up = bool(word[0])
-    if gave_up:
-        word.zero_()
-    return gave_up
+class _Words:
+    """What ``aborts.look`` and the check ask of the module that started a kernel."""
+
+    @staticmethod
+    def cuda_take_abort(index: int) -> int:
+        """The code that a kernel left since the last look, 0 for none; forgets it."""
+        word = _word(index)
+        code = int(word[0])
+        if code:
+            word.zero_()
+        return code
+
+
+@functools.cache
+def _card(index: int) -> str:
+    """The card, the driver and the build: a verdict on a kernel holds for these."""
+    import triton
+
+    from lstmrep.triton_kernels import launch
+
+    sources = sorted(Path(launch.__file__).parent.glob("*.py"))
+    build = hashlib.sha256(b"".join(source.read_bytes() for source in sources)).hexdigest()[:12]
+    name = "Triton's interpreter"
+    if torch.cuda.is_available():
+        major, minor = torch.cuda.get_device_capability(index)
+        name = f"{torch.cuda.get_device_name(index)} sm_{major}{minor}, driver{trust.driver()}"
+    return f"{name}, triton {triton.__version__} on torch {torch.__version__}, kernels {build}"
 
 
 _FORWARD = {
@@ -225,3 +243,14 @@ _BACKWARD = {
     "fused_step": _fused_backward,
     "stepwise": _stepwise_backward,
 }
+
+PASSES = trust.Passes(
+    lambda: _Words,
+    # Looked up at each use: tests put other kernels there.
+    lambda how, r, a: forward_by(how, r, a),
+    lambda how, r, a: backward_by(how, r, a),
+    STEPWISE,
+    _card,
+    VARIABLE,
+    "triton_kernel",
+)

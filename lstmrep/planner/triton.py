@@ -38,6 +38,9 @@ _NARROW_ANY: Tiles = {(16, 16): (32, 8, 1), (32, 16): (32, 8, 1), (16, 32): (32,
 _FLOAT32_ANY: Tiles = {(16, 16): (16, 8, 1), (16, 32): (16, 8, 1)}
 
 
+STEPWISE = TritonPass("stepwise", rows=4, units=128, depth=0, warps=4, stages=1)
+
+
 def _aligned(p: Problem) -> bool:
     return p.hidden_size % SMALLEST == 0
 
@@ -112,7 +115,7 @@ def fused_step_pass(p: Problem, m: Machine, backward: bool) -> TritonPass | str:
 
 def stepwise_pass(p: Problem, m: Machine, backward: bool) -> TritonPass:
     """A library product and the cell of a step: what is left."""
-    return TritonPass("stepwise", rows=4, units=128, depth=0, warps=4, stages=1)
+    return STEPWISE
 
 
 _TRUE_FLOAT = f"true float32 products of H above {PLAIN_UNITS} are left to a library"

@@ -1,4 +1,4 @@
-"""Trust on first use: which kernel really runs a CUDA pass.
+"""Trust on first use: which kernel really runs a pass on CUDA, compiled or of Triton.
 
 A kernel that was never yet seen right on this card, with this driver and this build of the library, on a problem of
 this size, is checked once against stepwise on random numbers (``comparison``) before its results are used.  Verdicts
@@ -22,39 +22,39 @@ import torch
 
 from lstmrep import env, machine
 from lstmrep.backends.tensors import Shape
-from lstmrep.plan import CudaPass, Plan
-from lstmrep.trust.comparison import STEPWISE, Passes, compared
+from lstmrep.plan import Plan
+from lstmrep.trust.comparison import Passes, compared
 from lstmrep.trust.verdicts import Verdict, Verdicts, place, stored
 
-__all__ = ["Passes", "capturing", "place", "reset", "stored", "trusted"]
+__all__ = ["Passes", "capturing", "driver", "place", "reset", "stored", "trusted"]
 
 MOST_PLANS = 4096
 
 # (id of a plan, pass, device) -> the plan, which is held so that its id stays its own, and what runs.
-_decided: dict[tuple[int, bool, torch.device], tuple[Plan, CudaPass]] = {}
+_decided: dict[tuple[int, bool, torch.device], tuple[Plan, Any]] = {}
 _verdicts = Verdicts()
 _seeds = itertools.count()
 _deciding = threading.Lock()
 
 
-def trusted(plan: Plan, backward: bool, shape: Shape, passes: Passes) -> CudaPass:
+def trusted(plan: Plan, backward: bool, shape: Shape, passes: Passes) -> Any:
     """The kernel that runs a pass: the plan's, once it is trusted here, or stepwise.
 
     After the first call with a plan this is one look into a dictionary, by the plan's identity: hashing a plan costs
     more than all the rest.
 
     Args:
-        plan: of the call; ``plan.cuda`` has the pass.
+        plan: of the call; ``plan.passes`` has the pass.
         backward: which pass.
         shape: sizes and device of the call.
-        passes: the CUDA backend, for the check.
+        passes: the backend, for the check.
 
     Returns:
-        ``plan.cuda[backward]``, or stepwise: with a warning, where the plan's kernel was found wrong or cannot be
+        ``plan.passes[backward]``, or stepwise: with a warning, where the plan's kernel was found wrong or cannot be
         checked now because a CUDA graph is being captured.
 
     Raises:
-        RuntimeError: the kernel was found wrong, and the caller or LSTMREP_CUDA_KERNEL left no choice; or a kernel of
+        RuntimeError: the kernel was found wrong, and the caller or the environment left no choice; or a kernel of
             an earlier call had given up.
         ValueError: LSTMREP_VERIFY has a value that is not known.
     """
@@ -86,10 +86,10 @@ def capturing(device: torch.device) -> bool:
         return torch.cuda.is_current_stream_capturing()
 
 
-def _decide(plan: Plan, backward: bool, shape: Shape, passes: Passes) -> tuple[CudaPass, bool]:
+def _decide(plan: Plan, backward: bool, shape: Shape, passes: Passes) -> tuple[Any, bool]:
     """The kernel, and whether that holds for later calls with the plan."""
-    how, mode = plan.cuda[backward], env.verify()
-    if how == STEPWISE or mode == "never" or not shape.N * shape.B:
+    how, mode = plan.passes[backward], env.verify()
+    if how.kernel == "stepwise" or mode == "never" or not shape.N * shape.B:
         return how, True
     key = _key(plan, backward, shape, passes)
     what = f"the {how.kernel} kernel's {'backward' if backward else 'forward'} pass"
@@ -100,7 +100,7 @@ def _decide(plan: Plan, backward: bool, shape: Shape, passes: Passes) -> tuple[C
             f"lstmrep: {what} was not yet checked here at this size and cannot be while a CUDA graph is captured, so "
             f"stepwise is captured in its place; make the same call once before the capture ({key})."
         )
-        return STEPWISE, False
+        return passes.stepwise, False
     if verdict is None:
         # At first use the same numbers in every process; at every call others each time.
         seed = next(_seeds) if mode == "always" else 0
@@ -108,14 +108,14 @@ def _decide(plan: Plan, backward: bool, shape: Shape, passes: Passes) -> tuple[C
     if verdict.right:
         return how, mode != "always"
     wrong = f"lstmrep: {what} disagrees with stepwise ({verdict.figures}; {key})"
-    if _forced(plan, shape):
-        raise RuntimeError(f"{wrong}; set LSTMREP_CUDA_KERNEL=stepwise{_to_check_again()}.")
+    if _forced(plan, shape, passes):
+        raise RuntimeError(f"{wrong}; set {passes.variable}=stepwise{_to_check_again()}.")
     _warn_once(f"{wrong}; stepwise runs in its place{_to_check_again()}.")
-    return STEPWISE, mode != "always"
+    return passes.stepwise, mode != "always"
 
 
 def _checked(plan: Plan, backward: bool, shape: Shape, passes: Passes, key: str, seed: int) -> Verdict:
-    verdict = compared(passes, plan.cuda[backward], backward, plan.problem, shape, seed)
+    verdict = compared(passes, plan.passes[backward], backward, plan.problem, shape, seed)
     code = passes.kernels().cuda_take_abort(shape.device.index or 0)
     if code:
         verdict = Verdict(False, f"it gave up waiting for its other CTAs, code {code}")
@@ -124,8 +124,9 @@ def _checked(plan: Plan, backward: bool, shape: Shape, passes: Passes, key: str,
     return verdict
 
 
-def _forced(plan: Plan, shape: Shape) -> bool:
-    return plan.problem.backend != "auto" or machine.planned(shape.device)[1].cuda_kernel != "auto"
+def _forced(plan: Plan, shape: Shape, passes: Passes) -> bool:
+    here = machine.planned(shape.device)[1]
+    return plan.problem.backend != "auto" or getattr(here, passes.choice) != "auto"
 
 
 def _to_check_again() -> str:
@@ -134,11 +135,11 @@ def _to_check_again() -> str:
 
 def _key(plan: Plan, backward: bool, shape: Shape, passes: Passes) -> str:
     """All that a verdict depends on, as text."""
-    p = plan.problem
+    p, index = plan.problem, shape.device.index or 0
     fields = [
-        _here(passes.kernels(), shape.device.index or 0),
+        passes.card(index) if passes.card else _here(passes.kernels(), index),
         "backward" if backward else "forward",
-        repr(plan.cuda[backward]),
+        repr(plan.passes[backward]),
         f"{p.dtype} {p.cell}{' peephole' if p.peephole else ''} N={shape.N} B={shape.B} H={shape.H}",
     ]
     return "; ".join(fields)
@@ -153,12 +154,12 @@ def _here(kernels: Any, index: int) -> str:
     build = hashlib.sha256(Path(kernels.__file__).read_bytes()).hexdigest()[:12]
     major, minor = card["capability"]
     return (
-        f"{card['name']} sm_{major}{minor}, driver {card['driver_version']}{_driver()}, "
+        f"{card['name']} sm_{major}{minor}, driver {card['driver_version']}{driver()}, "
         f"runtime {card['runtime_version']}, lstmrep {__version__} {build}"
     )
 
 
-def _driver() -> str:
+def driver() -> str:
     """The driver's own version: what the runtime tells is only the CUDA version that the driver supports."""
     try:
         text = Path("/proc/driver/nvidia/version").read_text()

@@ -35,7 +35,7 @@ from torch.utils._python_dispatch import _disable_current_modes
 
 from lstmrep.backends import aborts
 from lstmrep.backends.tensors import Backward, Final, Forward, Recurrence, Shape
-from lstmrep.plan import CudaPass, Problem
+from lstmrep.plan import CudaPass, Problem, TritonPass
 from lstmrep.trust.verdicts import Verdict
 
 STEPS = 3
@@ -45,14 +45,20 @@ STEPWISE = CudaPass("stepwise")
 
 
 class Passes(NamedTuple):
-    """The CUDA backend as the check sees it."""
+    """A backend on CUDA as the check sees it."""
 
-    kernels: Callable[[], Any]  # the module with the CUDA entries
-    forward: Callable[[CudaPass, Recurrence, Forward], None]
-    backward: Callable[[CudaPass, Recurrence, Backward], None]
+    kernels: Callable[[], Any]  # what has ``cuda_take_abort``: the module with the CUDA entries
+    forward: Callable[[Any, Recurrence, Forward], None]  # the pass first
+    backward: Callable[[Any, Recurrence, Backward], None]
+    stepwise: CudaPass | TritonPass = STEPWISE
+    card: Callable[[int], str] | None = None  # the card, the driver and the build, where the module does not tell them
+    variable: str = "LSTMREP_CUDA_KERNEL"  # by which a user chooses a kernel
+    choice: str = "cuda_kernel"  # the field of a Machine that holds it
 
 
-def compared(passes: Passes, how: CudaPass, backward: bool, problem: Problem, shape: Shape, seed: int) -> Verdict:
+def compared(
+    passes: Passes, how: CudaPass | TritonPass, backward: bool, problem: Problem, shape: Shape, seed: int
+) -> Verdict:
     """Run a pass by ``how`` and by stepwise on random numbers and compare all outputs. Synchronises the device.
 
     Args:
@@ -75,13 +81,13 @@ def compared(passes: Passes, how: CudaPass, backward: bool, problem: Problem, sh
         draw = _Draw(shape, seed)
         r = _recurrence(draw, problem)
         gates_x = draw(STEPS, 4 * shape.H)
-        want = _forward(passes, STEPWISE, r, gates_x)
+        want = _forward(passes, passes.stepwise, r, gates_x)
         if backward:
             grads = (draw(STEPS, shape.H), draw(shape.H), draw(shape.H, dtype=shape.compute))
             saved = want
-            want = _backward(passes, STEPWISE, r, saved, grads)
+            want = _backward(passes, passes.stepwise, r, saved, grads)
         _wait(shape.device)
-        aborts.look(passes.kernels(), shape.device.index or 0)  # from here on it is the check's own
+        aborts.look(passes.kernels(), shape.device.index or 0, passes.variable)  # from here on it is the check's own
         got = _backward(passes, how, r, saved, grads) if backward else _forward(passes, how, r, gates_x)
         return _verdict(got, want, unit(shape, how.tf32))
 
@@ -129,7 +135,7 @@ def _unwritten(shape: Shape, *size: int, dtype: torch.dtype | None = None) -> Te
     return torch.full(size, math.nan, dtype=dtype or shape.dtype, device=shape.device)
 
 
-def _forward(passes: Passes, how: CudaPass, r: Recurrence, gates_x: Tensor) -> dict[str, Tensor]:
+def _forward(passes: Passes, how: CudaPass | TritonPass, r: Recurrence, gates_x: Tensor) -> dict[str, Tensor]:
     s = r.shape
     out = {
         "h": _unwritten(s, s.N, s.T, s.B, s.H),
@@ -144,7 +150,7 @@ def _forward(passes: Passes, how: CudaPass, r: Recurrence, gates_x: Tensor) -> d
 
 def _backward(
     passes: Passes,
-    how: CudaPass,
+    how: CudaPass | TritonPass,
     r: Recurrence,
     saved: dict[str, Tensor],
     grads: tuple[Tensor, Tensor, Tensor],
