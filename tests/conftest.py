@@ -1,8 +1,9 @@
 """Settings of the whole suite: fresh buffers start as NaN, torch uses two threads, every test starts from a seed.
 
-Triton's kernels run in its interpreter.  CUDA kernels are not checked against stepwise unless a test asks for it, so
+Triton's kernels run in its interpreter.  Kernels on CUDA are not checked against stepwise unless a test asks for it, so
 that tests count the launches of their own calls, and verdicts never go to the user's cache.  LSTMREP_TEST_DEVICE=cuda
-runs tests/test_cuda_kernels.py and the contract of the cuda backend on the real card (tests/emulated_device.py).
+runs tests/test_cuda_kernels.py, tests/test_triton_kernels.py and the contract of the cuda backend on the real card
+(tests/emulated_device.py).
 """
 
 import atexit
@@ -14,9 +15,9 @@ import pytest
 import torch
 
 os.environ["LSTMREP_POISON"] = "1"
-os.environ["TRITON_INTERPRET"] = (
-    "1"  # read when triton is first imported; tests that compile start processes without it
-)
+if os.environ.get("LSTMREP_TEST_DEVICE") != "cuda":
+    # Read when triton is first imported; tests that compile start processes without it.
+    os.environ["TRITON_INTERPRET"] = "1"
 os.environ["LSTMREP_VERIFY"] = "never"
 os.environ["LSTMREP_CACHE_DIR"] = tempfile.mkdtemp(prefix="lstmrep-tests-")
 atexit.register(shutil.rmtree, os.environ["LSTMREP_CACHE_DIR"], ignore_errors=True)

@@ -1,4 +1,4 @@
-"""Runs of Triton's kernels on the CPU: in its interpreter, and as processes that run side by side.
+"""Runs of Triton's kernels: on the CPU in its interpreter and as processes that run side by side, or on the real card.
 
 The interpreter runs programs one after another, so programs that wait for each other need a process each: ``forked``
 starts every launch that way, over shared memory, where the interpreter's atomics are the processor's own.
@@ -17,12 +17,21 @@ from typing import Any
 from unittest import mock
 
 import torch
+from emulated_device import DEVICE, ON_CARD
 
 from lstmrep import machine
 from lstmrep.ops import plans
+from lstmrep.testing import cases
 
 REASON = "" if util.find_spec("triton") else "triton is not installed"
+NEEDS_INTERPRETER = "needs Triton's interpreter, and LSTMREP_TEST_DEVICE=cuda asks for the real card"
 PATIENCE = 120  # seconds for the processes of a launch
+
+
+def run(case: cases.Case, backend: str, *arguments: Any, **named: Any) -> dict[str, torch.Tensor]:
+    """``lstmrep.testing.cases.run``, where Triton runs on ``DEVICE``."""
+    device = DEVICE if backend == "triton" else torch.device("cpu")
+    return cases.run(case, backend, *arguments, device=device, **named)
 
 
 @contextmanager
@@ -32,7 +41,8 @@ def triton_kernel(kernel: str, *, programs: int = 1, tf32: bool = False) -> Iter
 
     def planned(where: torch.device) -> Any:
         seen, here = real(where)
-        return seen, replace(here, triton_kernel=kernel, triton_programs=programs, tf32=tf32)
+        held = here.triton_programs if ON_CARD else programs
+        return seen, replace(here, triton_kernel=kernel, triton_programs=held, tf32=tf32)
 
     plans.reset_plans()
     try:

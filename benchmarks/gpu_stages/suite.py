@@ -15,7 +15,7 @@ from gpu_stages.apart import ROOT
 from gpu_stages.record import Record, SkipError
 from gpu_stages.setup import Setup
 
-FILES = ["tests/test_cuda_kernels.py", "tests/test_op_contract.py"]
+FILES = ["tests/test_cuda_kernels.py", "tests/test_triton_kernels.py", "tests/test_op_contract.py"]
 # On the emulated device the suite itself runs these tests; here one of them shows that the stage works.
 SMALL = ["tests/test_cuda_kernels.py", "-k", "test_same_inputs_twice_same_bits and float32 and cta_resident"]
 

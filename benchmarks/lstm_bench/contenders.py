@@ -19,7 +19,7 @@ from lstm_bench.torch_parts import EagerLSTM, TorchClassifier, TorchComposite, n
 from lstm_bench.ways import Way
 from lstm_bench.workload import Workload
 from lstmrep import machine
-from lstmrep.plan import CudaPass, Plan, PlanError, plan
+from lstmrep.plan import CudaPass, Plan, PlanError, TritonPass, plan
 
 
 @dataclass
@@ -158,14 +158,16 @@ def short(made: Sequence[Plan]) -> str:
 
 
 def _short(one: Plan) -> str:
-    if one.backend == "cuda":
-        forward, backward = (_short_pass(how) for how in one.cuda)
+    if one.passes:
+        forward, backward = (_short_pass(how) for how in one.passes)
         return forward if forward == backward else f"{forward} / {backward}"
     if one.backend == "cpu":
         return f"cpu, {one.threads} thread{'s' if one.threads > 1 else ''}"
     return one.backend
 
 
-def _short_pass(how: CudaPass) -> str:
+def _short_pass(how: CudaPass | TritonPass) -> str:
+    if isinstance(how, TritonPass):
+        return f"triton {how.kernel}"
     ctas = how.grid.ctas if how.grid is not None else how.ctas
     return f"{how.kernel}, {ctas} CTAs" if ctas else how.kernel

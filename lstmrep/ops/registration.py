@@ -114,7 +114,7 @@ def backward_pass(
             assert i.x is not None
             out += [products.input_weight_gradient(d_gates, i.x, n) for n in range(s.N)]
         if needs[W_HH]:
-            out.append(products.recurrent_weight_gradients(d_gates, h, r, together=made.backend == "cuda"))
+            out.append(products.recurrent_weight_gradients(d_gates, h, r, together=bool(made.passes)))
         out += [g for g in (final.vectors, final.d_h0, final.d_c0) if g is not None]
     return out
 

@@ -17,6 +17,7 @@ WALKED_WEIGHTS = 1 << 19  # bytes of W_hh that one program still walks in each s
 # many in some microseconds (model)
 FUSED_ROWS = 64  # most rows of a product that is left to the fused step; a library's tiles are better above
 PLAIN_UNITS = 256  # largest H whose true float32 products are not left to a library
+MOST_ARRIVALS = 1 << 30  # JUMP of triton_kernels/barrier.py
 WIDTH = {"float32": 4, "bfloat16": 2, "float16": 2}
 
 # Tiles, rows x units, and what goes with them: depth, warps, stages.  Loads of the exchanged state run ahead of a
@@ -90,6 +91,8 @@ def grid_persistent_pass(p: Problem, m: Machine, backward: bool) -> TritonPass |
         return _TRUE_FLOAT
     for units in (16, 32):
         members = -(-p.hidden_size // units)
+        if p.steps * members >= MOST_ARRIVALS:
+            return f"T = {p.steps} steps of {members} programs exceed what a counter holds"
         most_teams = m.triton_programs // (members * p.recurrences)
         if not most_teams and members > 1:
             continue
