@@ -10,6 +10,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import itertools
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -57,7 +58,8 @@ def forward_by(how: TritonPass, r: Recurrence, a: Forward) -> None:
     if not s.T:
         set_state(r.c0, a.c_n)
         return
-    _FORWARD[how.kernel](how, _call(r), r, a)
+    with _on(s.device):
+        _FORWARD[how.kernel](how, _call(r, r.bias), r, a)
 
 
 def backward_by(how: TritonPass, r: Recurrence, a: Backward) -> None:
@@ -70,20 +72,26 @@ def backward_by(how: TritonPass, r: Recurrence, a: Backward) -> None:
         if not s.T:
             sums.zero_()
     if s.T:
-        _BACKWARD[how.kernel](how, _call(r), r, a, dc, sums)
+        with _on(s.device):
+            _BACKWARD[how.kernel](how, _call(r), r, a, dc, sums)
     else:
         start_gradients(r, a, a.d_gates, memory.empty((s.N, s.B, s.H), s.compute, s.device), dc)
     if sums is not None:
         add_up(sums, a)
 
 
-def _call(r: Recurrence) -> Any:
+def _on(device: torch.device) -> AbstractContextManager[Any]:
+    """Triton starts kernels on torch's current device."""
+    return torch.cuda.device(device) if device.type == "cuda" else nullcontext()
+
+
+def _call(r: Recurrence, bias: Tensor | None = None) -> Any:
     from lstmrep.triton_kernels.launch import Call
 
     s = r.shape
     w, step = _weights(r.w_hh)
     bits = reverse_bits(r.reverse)
-    return Call(w, step, r.bias, r.peephole, r.h0, r.c0, r.lengths, s.N, s.T, s.B, s.H, bits, r.cell == "relu")
+    return Call(w, step, bias, r.peephole, r.h0, r.c0, r.lengths, s.N, s.T, s.B, s.H, bits, r.cell == "relu")
 
 
 def _weights(w_hh: list[Tensor]) -> tuple[Tensor, int]:
