@@ -13,7 +13,7 @@ types: ; $(PYTHON) -m mypy
 test: ; $(PYTHON) -m pytest
 emu-full: ; LSTMREP_EMU_FULL=1 $(PYTHON) -m pytest tests/emulator
 kernels: ; $(PYTHON) csrc/make_kernels.py
-triton-kernels: ; env -u TRITON_INTERPRET $(PYTHON) -m lstmrep.triton_kernels.make_kernels
+triton-kernels: ; $(PYTHON) -m lstmrep.triton_kernels.make_kernels
 bench: ; $(PYTHON) benchmarks/bench_overhead.py
 gpu-check: ; $(PYTHON) benchmarks/gpu_check.py
 docs: ; $(PYTHON) -m sphinx -W -n --keep-going -b html docs build/docs

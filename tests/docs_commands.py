@@ -285,6 +285,7 @@ def run_by_ci_without_native(command: Command) -> None:
 MAKE = {
     "gpu-check": SUITE,
     "kernels": "tests/native/test_kernels_manifest.py::manifest",
+    "triton-kernels": "tests/test_triton_compiled.py::_make",
     "docs": "tests/test_docs_site.py::site",
     "emu-full": "tests/emulator/test_planted_bugs.py::test_caught",
 }
