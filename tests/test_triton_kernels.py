@@ -115,7 +115,7 @@ def test_without_its_barrier_a_late_program_is_noticed():
     with (
         triton_kernel("grid_persistent", programs=8),
         mock.patch.object(grid_persistent, "arrive_and_wait", lambda counter, target, word, polls: target > 0),
-        forked(late=1),
+        forked(late=1, delay=3.0),
         pytest.raises(AssertionError),
     ):
         assert_within(run(case, "triton"), _limits(case))

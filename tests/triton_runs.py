@@ -53,11 +53,11 @@ def triton_kernel(kernel: str, *, programs: int = 1, tf32: bool = False) -> Iter
 
 
 @contextmanager
-def forked(late: int = -1, absent: int = -1) -> Iterator[None]:
+def forked(late: int = -1, absent: int = -1, delay: float = 0.3) -> Iterator[None]:
     """Every launch of ``grid_persistent`` runs one process a program.
 
     Args:
-        late: this program starts after the others have waited for a while.
+        late: this program starts after the others have waited for a while, ``delay`` seconds.
         absent: this program never runs.
     """
     from lstmrep.triton_kernels import grid_persistent, launch
@@ -82,7 +82,7 @@ def forked(late: int = -1, absent: int = -1) -> Iterator[None]:
                 continue
             child = os.fork()
             if child == 0:
-                _run_one(real, name, kernel, grid, place, given, call, how, delay=0.3 * (number == late))
+                _run_one(real, name, kernel, grid, place, given, call, how, delay=delay * (number == late))
             children.append(child)
         _wait_for(children)
         for value in arguments:
