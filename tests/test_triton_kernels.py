@@ -13,8 +13,9 @@ from emulated_device import DEVICE, ON_CARD
 from triton_runs import NEEDS_INTERPRETER, REASON, forked, run, triton_kernel
 
 import lstmrep
-from lstmrep import trust
+from lstmrep import machine, trust
 from lstmrep.backends import triton as backend
+from lstmrep.ops import plans
 from lstmrep.plan import PlanError
 from lstmrep.testing import assert_same_bits, assert_within, budget
 from lstmrep.testing.cases import Case
@@ -207,3 +208,23 @@ def test_a_wrong_kernel_gives_way_to_stepwise(monkeypatch, tmp_path):
     ):
         run(Case(H=16), "triton", gradients=False)
     assert [verdict.right for verdict in trust.stored().values()] == [False]
+
+
+@pytest.mark.parametrize(
+    ("version", "why"), [(None, "triton is not installed"), ("3.3.1", "triton 3.3.1 is older than 3.4")]
+)
+def test_without_a_triton_that_can_be_used_it_says_so(version, why, monkeypatch):
+    def found(name):
+        if version is None:
+            raise machine.metadata.PackageNotFoundError(name)
+        return version
+
+    monkeypatch.setattr(machine.metadata, "version", found)
+    machine.reset()
+    plans.reset_plans()
+    try:
+        with pytest.raises(PlanError, match=why):
+            run(Case(), "triton")
+    finally:
+        machine.reset()
+        plans.reset_plans()
