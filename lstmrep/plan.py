@@ -224,6 +224,15 @@ def _worth_it(p: Problem, m: Machine, backward: bool, made: CudaPass) -> CudaPas
     return f"modelled at {grid * 1e6:,.0f} us for all steps, stepwise at {stepwise * 1e6:,.0f} us"
 
 
+def _too_large(p: Problem) -> str:
+    """Why the arguments of a kernel on CUDA cannot hold the sizes, or ``""``."""
+    if p.recurrences > MAX_CUDA_RECURRENCES:
+        return f"N = {p.recurrences} recurrences exceed {MAX_CUDA_RECURRENCES}"
+    if p.recurrences * p.batch * p.hidden_size >= MAX_CUDA_ELEMENTS:
+        return f"N*B*H = {p.recurrences * p.batch * p.hidden_size} does not fit the kernel's 32-bit index"
+    return ""
+
+
 def _refuse_cuda(p: Problem, m: Machine) -> str:
     if p.device != "cuda":
         return f"the tensors are on {p.device}"
@@ -233,10 +242,8 @@ def _refuse_cuda(p: Problem, m: Machine) -> str:
         return m.native
     if m.cuda:
         return m.cuda
-    if p.recurrences > MAX_CUDA_RECURRENCES:
-        return f"N = {p.recurrences} recurrences exceed {MAX_CUDA_RECURRENCES}"
-    if p.recurrences * p.batch * p.hidden_size >= MAX_CUDA_ELEMENTS:
-        return f"N*B*H = {p.recurrences * p.batch * p.hidden_size} does not fit the kernel's 32-bit index"
+    if _too_large(p):
+        return _too_large(p)
     if m.cuda_kernel not in CUDA_KERNELS:
         return f"LSTMREP_CUDA_KERNEL={m.cuda_kernel!r} is not known; choose one of {', '.join(CUDA_KERNELS)}"
     if m.cuda_kernel in _CANDIDATE_PASSES:
@@ -261,10 +268,8 @@ def _refuse_triton(p: Problem, m: Machine) -> str:
         )
     if p.device == "cuda" and m.interpreted:
         return "TRITON_INTERPRET is set, and the interpreter runs on CPU tensors"
-    if p.recurrences > MAX_CUDA_RECURRENCES:
-        return f"N = {p.recurrences} recurrences exceed {MAX_CUDA_RECURRENCES}"
-    if p.recurrences * p.batch * p.hidden_size >= MAX_CUDA_ELEMENTS:
-        return f"N*B*H = {p.recurrences * p.batch * p.hidden_size} does not fit the kernel's 32-bit index"
+    if _too_large(p):
+        return _too_large(p)
     if m.triton_kernel not in triton.TRITON_KERNELS:
         return (
             f"LSTMREP_TRITON_KERNEL={m.triton_kernel!r} is not known; choose one of {', '.join(triton.TRITON_KERNELS)}"
@@ -388,26 +393,21 @@ def _finish(p: Problem, m: Machine, name: str, refusals: list[tuple[str, str]]) 
             else "projection: the recurrence uses W_hh W_hr; the output is one product"
         )
     cuda: tuple[CudaPass, ...] = ()
-    if name == "cuda":
-        passes = [_cuda_pass(p, m, backward) for backward in (False, True)]
-        cuda = tuple(how for how, _ in passes)
-        refusals = [*refusals, *dict.fromkeys(refusal for _, why in passes[: 1 + p.training] for refusal in why)]
-        notes += [note for backward in (False, True)[: 1 + p.training] for note in _grid_notes(p, m, cuda, backward)]
-        if p.dtype == "float32" and cuda[0].kernel != "stepwise":
-            notes.append(
-                "products in TF32, which torch allows here" if cuda[0].tf32 else "products in true float32, no TF32"
-            )
     triton_passes: tuple[TritonPass, ...] = ()
+    found: list[tuple[CudaPass, list[tuple[str, str]]]] | list[tuple[TritonPass, list[tuple[str, str]]]] = []
+    if name == "cuda":
+        found = [_cuda_pass(p, m, backward) for backward in (False, True)]
+        cuda = tuple(how for how, _ in found)
+        notes += [note for backward in (False, True)[: 1 + p.training] for note in _grid_notes(p, m, cuda, backward)]
     if name == "triton":
         found = [triton.triton_pass(p, m, backward) for backward in (False, True)]
         triton_passes = tuple(how for how, _ in found)
-        refusals = [*refusals, *dict.fromkeys(refusal for _, why in found[: 1 + p.training] for refusal in why)]
-        if p.dtype == "float32":
-            notes.append(
-                "products in TF32, which torch allows here" if found[0][0].tf32 else "products in true float32"
-            )
-        if m.interpreted:
-            notes.append("Triton's interpreter runs the kernels in numpy, on the CPU, thousands of times slower")
+    refusals = [*refusals, *dict.fromkeys(refusal for _, why in found[: 1 + p.training] for refusal in why)]
+    if found and p.dtype == "float32" and found[0][0].kernel != "stepwise":
+        tf32 = found[0][0].tf32
+        notes.append("products in TF32, which torch allows here" if tf32 else "products in true float32, no TF32")
+    if name == "triton" and m.interpreted:
+        notes.append("Triton's interpreter runs the kernels in numpy, on the CPU, thousands of times slower")
     return Plan(
         problem=p,
         backend=name,

@@ -7,7 +7,7 @@ tensors through the compiled kernels on the real card instead; what needs the em
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from types import ModuleType
@@ -73,6 +73,17 @@ def under_schedules(device: ModuleType, seeds: Iterable[int], case: cases.Case) 
 
 
 @contextmanager
+def planned_by(planned: Callable[[torch.device], tuple[str, Machine]]) -> Iterator[None]:
+    """Plan with another ``machine.planned``; no plan made before or inside lives on outside."""
+    plans.reset_plans()
+    try:
+        with mock.patch.object(machine, "planned", planned):
+            yield
+    finally:
+        plans.reset_plans()
+
+
+@contextmanager
 def _real_card(card: Card | None, kernel: str, tf32: bool) -> Iterator[None]:
     """Plan as LSTMREP_CUDA_KERNEL and torch's TF32 switch would have it, for a card no larger than ``card``."""
     real = machine.planned
@@ -88,12 +99,8 @@ def _real_card(card: Card | None, kernel: str, tf32: bool) -> Iterator[None]:
             )
         return seen, replace(here, card=held, tf32=tf32, cuda_kernel=kernel)
 
-    plans.reset_plans()
-    try:
-        with mock.patch.object(machine, "planned", planned):
-            yield
-    finally:
-        plans.reset_plans()
+    with planned_by(planned):
+        yield
 
 
 @contextmanager

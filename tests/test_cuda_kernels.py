@@ -4,7 +4,6 @@ All kernels on CPU tensors against the float64 reference.  tests/emulator runs t
 compiled machine code and its speed: that is for LSTMREP_TEST_DEVICE=cuda.
 """
 
-import functools
 from dataclasses import replace
 
 import emulated
@@ -21,6 +20,7 @@ from emulated_device import (
     run,
     under_schedules,
 )
+from kernel_cases import CASES, FLOATS, dtype_name, limits
 
 import lstmrep
 from lstmrep.backends import reference
@@ -33,58 +33,33 @@ from lstmrep.testing.cases import Case, numbers
 pytestmark = pytest.mark.skipif(bool(reason()), reason=reason())
 
 KERNELS = ["stepwise", "cta_resident", "grid_resident"]
-FLOATS = [torch.float32, torch.bfloat16, torch.float16]
 # On the small card a CTA of cta_resident has as many rows as it can, on the large one a single row; grid_resident has
 # one team of few CTAs with many panels there, several teams here.
 SMALL, LARGE = Card("4 SMs", 9, 0, 4, 227 << 10), Card("132 SMs", 9, 0, 132, 227 << 10)
-CASES = [
-    Case(),
-    Case(cell="relu", input="gates"),
-    Case(peephole=False, bias=False, states=False),
-    Case(input="none"),
-    Case(N=2, reverse=(False, True)),
-    Case(N=3, input="each", lengths=True, reverse=(True, False, True)),
-    Case(N=2, input="none", lengths=True, states=False),
-    Case(N=2, lengths=True, cell="relu", states=False, bias=False, reverse=(True, True)),
-    Case(T=1, B=1, I=1, H=1),
-    Case(N=2, T=3, B=17, H=100, lengths=True, reverse=(True, False)),
-    Case(T=40, B=2, H=16),
-    Case(T=0),
-    Case(T=0, lengths=True),
-    Case(B=0),
-]
-
-
-def _name(dtype):
-    return str(dtype).removeprefix("torch.")
-
-
-@functools.cache
-def _limits(case):
-    return budget(lambda d, order: run(case, "reference", d, order=order), case.dtype)
+OWN = [*CASES, Case(N=2, T=3, B=17, H=100, lengths=True, reverse=(True, False)), Case(T=40, B=2, H=16)]
 
 
 @pytest.mark.parametrize("kernel", KERNELS)
 @pytest.mark.parametrize("card", [SMALL, LARGE], ids=lambda c: c.name)
-@pytest.mark.parametrize("dtype", FLOATS, ids=_name)
-@pytest.mark.parametrize("case", CASES, ids=str)
+@pytest.mark.parametrize("dtype", FLOATS, ids=dtype_name)
+@pytest.mark.parametrize("case", OWN, ids=str)
 def test_within_budget(case, dtype, card, kernel):
     case = replace(case, dtype=dtype)
     with emulated_device(card, kernel=kernel):
-        assert_within(run(case, "cuda"), _limits(case))
+        assert_within(run(case, "cuda"), limits(case))
 
 
 @pytest.mark.parametrize("kernel", KERNELS)
-@pytest.mark.parametrize("dtype", FLOATS, ids=_name)
+@pytest.mark.parametrize("dtype", FLOATS, ids=dtype_name)
 def test_recompute_within_budget(dtype, kernel):
     case = Case(N=2, lengths=True, reverse=(False, True), dtype=dtype)
     with emulated_device(SMALL, kernel=kernel):
-        assert_within(run(replace(case, recompute=True), "cuda"), _limits(case))
+        assert_within(run(replace(case, recompute=True), "cuda"), limits(case))
 
 
 @pytest.mark.parametrize("kernel", KERNELS)
 @pytest.mark.parametrize("peephole", [True, False])
-@pytest.mark.parametrize("dtype", FLOATS, ids=_name)
+@pytest.mark.parametrize("dtype", FLOATS, ids=dtype_name)
 @pytest.mark.parametrize("b", [1, 7, 17])
 @pytest.mark.parametrize("h", [1, 63, 64, 100, 130])
 def test_sizes_off_every_tile_under_four_schedules(h, b, dtype, peephole, kernel):
@@ -97,7 +72,7 @@ def test_sizes_off_every_tile_under_four_schedules(h, b, dtype, peephole, kernel
                     run(case, "cuda")
                 continue
             results = under_schedules(device, seeds, case)
-        assert_within(results[0], _limits(case))
+        assert_within(results[0], limits(case))
         for other in results[1:]:
             assert_same_bits(other, results[0])
 
@@ -124,7 +99,7 @@ def _shared(case, backend, dtype, order, vectors):
 
 @pytest.mark.parametrize("kernel", KERNELS)
 @pytest.mark.parametrize("narrow", [True, False])
-@pytest.mark.parametrize("dtype", FLOATS, ids=_name)
+@pytest.mark.parametrize("dtype", FLOATS, ids=dtype_name)
 @pytest.mark.parametrize("size", [{"B": 2, "H": 17}, {"B": 7, "H": 20}, {"B": 40, "H": 33, "N": 3, "lengths": True}])
 def test_one_start_state_and_vectors_where_they_lie(size, dtype, narrow, kernel):
     """What is summed over CTAs has the same bits whichever comes last. More CTAs than a thread loads at once."""
@@ -146,7 +121,7 @@ def test_one_start_state_and_vectors_where_they_lie(size, dtype, narrow, kernel)
 
 
 @pytest.mark.parametrize("kernel", KERNELS)
-@pytest.mark.parametrize("dtype", FLOATS, ids=_name)
+@pytest.mark.parametrize("dtype", FLOATS, ids=dtype_name)
 def test_same_inputs_twice_same_bits(dtype, kernel):
     case = Case(N=2, T=4, B=5, H=33, lengths=True, reverse=(False, True), dtype=dtype)
     with emulated_device(SMALL, kernel=kernel):
@@ -217,7 +192,7 @@ def test_a_view_that_starts_off_16_bytes(shift):
 
 
 @pytest.mark.parametrize("kernel", KERNELS)
-@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=_name)
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=dtype_name)
 def test_autocast_runs_the_kernels_in_its_dtype(dtype, kernel):
     module = lstmrep.LSTM(5, 20, peephole=True, backend="cuda", device=DEVICE)
     x = torch.randn(4, 3, 5, device=DEVICE)

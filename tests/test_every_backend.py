@@ -3,20 +3,18 @@
 cuda runs on the emulated device and triton in its interpreter, each with the kernel that its planner takes.
 """
 
-import functools
 from contextlib import nullcontext
 from dataclasses import replace
 
 import pytest
-import torch
 from emulated_device import Card, emulated_device, reason, run
+from kernel_cases import FLOATS, dtype_name, limits
 from triton_runs import REASON
 
 from lstmrep.backends import TABLE
-from lstmrep.testing import assert_within, budget
+from lstmrep.testing import assert_within
 from lstmrep.testing.cases import Case
 
-FLOATS = [torch.float32, torch.bfloat16, torch.float16]
 CARD = Card("132 SMs", 9, 0, 132, 227 << 10)
 MISSING = {"cuda": reason(), "triton": REASON}
 CASES = [
@@ -29,17 +27,12 @@ CASES = [
 ]
 
 
-@functools.cache
-def _limits(case):
-    return budget(lambda d, order: run(case, "reference", d, order=order), case.dtype)
-
-
 @pytest.mark.parametrize("backend", TABLE)
-@pytest.mark.parametrize("dtype", FLOATS, ids=lambda d: str(d).removeprefix("torch."))
+@pytest.mark.parametrize("dtype", FLOATS, ids=dtype_name)
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_within_one_budget(case, dtype, backend):
     if MISSING.get(backend):
         pytest.skip(MISSING[backend])
     case = replace(case, dtype=dtype)
     with emulated_device(CARD) if backend == "cuda" else nullcontext():
-        assert_within(run(case, backend), _limits(case))
+        assert_within(run(case, backend), limits(case))

@@ -20,12 +20,18 @@ SHARED = 99 << 10  # bytes that a program may have on the smallest of these card
 BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
 
 
-def _make(out: Path, *arguments: str) -> dict[str, dict]:
-    """The entries of a manifest by name."""
-    command = [sys.executable, "-m", "lstmrep.triton_kernels.make_kernels", "--out", str(out), *arguments]
+def _python(*arguments: str) -> str:
+    """Standard output of Python in a process that does not interpret kernels."""
     surroundings = {k: v for k, v in os.environ.items() if k != "TRITON_INTERPRET"}
+    command = [sys.executable, *arguments]
     result = subprocess.run(command, cwd=ROOT, env=surroundings, capture_output=True, text=True, check=False)
     assert result.returncode == 0, result.stdout + result.stderr
+    return result.stdout
+
+
+def _make(out: Path, *arguments: str) -> dict[str, dict]:
+    """The entries of a manifest by name."""
+    _python("-m", "lstmrep.triton_kernels.make_kernels", "--out", str(out), *arguments)
     return {k["name"]: k for k in json.loads((out / "manifest.json").read_text())["kernels"]}
 
 
@@ -125,8 +131,4 @@ print("sizes are not specialised")
 
 
 def test_no_new_size_compiles_again():
-    surroundings = {k: v for k, v in os.environ.items() if k != "TRITON_INTERPRET"}
-    result = subprocess.run(
-        [sys.executable, "-c", _RUN_SIZES], cwd=ROOT, env=surroundings, capture_output=True, text=True, check=False
-    )
-    assert result.stdout.strip() == "sizes are not specialised", result.stderr
+    assert _python("-c", _RUN_SIZES).strip() == "sizes are not specialised"

@@ -3,13 +3,13 @@
 In its interpreter, or with LSTMREP_TEST_DEVICE=cuda compiled and on the real card.
 """
 
-import functools
 from dataclasses import replace
 from unittest import mock
 
 import pytest
 import torch
 from emulated_device import DEVICE, ON_CARD
+from kernel_cases import CASES, FLOATS, dtype_name, limits
 from triton_runs import NEEDS_INTERPRETER, REASON, forked, run, triton_kernel
 
 import lstmrep
@@ -17,53 +17,28 @@ from lstmrep import machine, trust
 from lstmrep.backends import triton as backend
 from lstmrep.ops import plans
 from lstmrep.plan import PlanError
-from lstmrep.testing import assert_same_bits, assert_within, budget
+from lstmrep.testing import assert_same_bits, assert_within
 from lstmrep.testing.cases import Case
 
 pytestmark = pytest.mark.skipif(bool(REASON), reason=REASON)
 interpreted = pytest.mark.skipif(ON_CARD, reason=NEEDS_INTERPRETER)
 
 KERNELS = ["batch_held", "grid_persistent", "batch_walked", "fused_step", "stepwise"]
-FLOATS = [torch.float32, torch.bfloat16, torch.float16]
-CASES = [
-    Case(),
-    Case(cell="relu", input="gates"),
-    Case(peephole=False, bias=False, states=False),
-    Case(input="none"),
-    Case(N=2, reverse=(False, True)),
-    Case(N=3, input="each", lengths=True, reverse=(True, False, True)),
-    Case(N=2, input="none", lengths=True, states=False),
-    Case(N=2, lengths=True, cell="relu", states=False, bias=False, reverse=(True, True)),
-    Case(T=1, B=1, I=1, H=1),
-    Case(N=2, T=3, B=17, H=32, lengths=True, reverse=(True, False)),
-    Case(T=20, B=2, H=16),
-    Case(T=0),
-    Case(T=0, lengths=True),
-    Case(B=0),
-]
+OWN = [*CASES, Case(N=2, T=3, B=17, H=32, lengths=True, reverse=(True, False)), Case(T=20, B=2, H=16)]
 WIDE = [Case(N=2, T=3, B=b, H=h, lengths=b == 7, reverse=(False, True)) for h, b in ((63, 7), (64, 1), (100, 17))]
 
 
-def _name(dtype):
-    return str(dtype).removeprefix("torch.")
-
-
-@functools.cache
-def _limits(case):
-    return budget(lambda d, order: run(case, "reference", d, order=order), case.dtype)
-
-
 @pytest.mark.parametrize("kernel", KERNELS)
-@pytest.mark.parametrize("dtype", FLOATS, ids=_name)
-@pytest.mark.parametrize("case", CASES, ids=str)
+@pytest.mark.parametrize("dtype", FLOATS, ids=dtype_name)
+@pytest.mark.parametrize("case", OWN, ids=str)
 def test_within_budget(case, dtype, kernel):
     case = replace(case, dtype=dtype)
     with triton_kernel(kernel):
-        assert_within(run(case, "triton"), _limits(case))
+        assert_within(run(case, "triton"), limits(case))
 
 
 @pytest.mark.parametrize("kernel", KERNELS if ON_CARD else [k for k in KERNELS if k != "grid_persistent"])
-@pytest.mark.parametrize("dtype", FLOATS, ids=_name)
+@pytest.mark.parametrize("dtype", FLOATS, ids=dtype_name)
 @pytest.mark.parametrize("case", WIDE, ids=str)
 def test_sizes_off_every_tile(case, dtype, kernel):
     case = replace(case, dtype=dtype)
@@ -72,12 +47,12 @@ def test_sizes_off_every_tile(case, dtype, kernel):
             with pytest.raises(PlanError, match="the most that one program holds"):
                 run(case, "triton")
             return
-        assert_within(run(case, "triton"), _limits(case))
+        assert_within(run(case, "triton"), limits(case))
 
 
 @interpreted
 @pytest.mark.parametrize("programs", [8, 28], ids=lambda n: f"{n}programs")
-@pytest.mark.parametrize("dtype", FLOATS, ids=_name)
+@pytest.mark.parametrize("dtype", FLOATS, ids=dtype_name)
 @pytest.mark.parametrize("case", [*WIDE, Case(N=2, T=4, B=20, H=33, reverse=(True, False))], ids=str)
 def test_programs_that_wait_for_each_other(case, dtype, programs):
     """Eight programs: one team walks all tiles of rows; more: several teams. The same bits however they come."""
@@ -88,7 +63,7 @@ def test_programs_that_wait_for_each_other(case, dtype, programs):
         made = run(case, "triton")
     with triton_kernel("grid_persistent", programs=programs), forked(late=1):
         assert_same_bits(run(case, "triton"), made)
-    assert_within(made, _limits(case))
+    assert_within(made, limits(case))
 
 
 @interpreted
@@ -119,7 +94,7 @@ def test_without_its_barrier_a_late_program_is_noticed():
         forked(late=1, delay=3.0),
         pytest.raises(AssertionError),
     ):
-        assert_within(run(case, "triton"), _limits(case))
+        assert_within(run(case, "triton"), limits(case))
 
 
 @pytest.mark.parametrize("kernel", KERNELS)
@@ -153,7 +128,7 @@ def test_launches_are_counted(kernel):
 def test_recompute_within_budget(kernel):
     case = Case(N=2, lengths=True, reverse=(False, True), dtype=torch.bfloat16)
     with triton_kernel(kernel):
-        assert_within(run(replace(case, recompute=True), "triton"), _limits(case))
+        assert_within(run(replace(case, recompute=True), "triton"), limits(case))
 
 
 def test_more_recurrences_at_uneven_addresses():

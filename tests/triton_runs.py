@@ -17,10 +17,9 @@ from typing import Any
 from unittest import mock
 
 import torch
-from emulated_device import DEVICE, ON_CARD
+from emulated_device import DEVICE, ON_CARD, planned_by
 
 from lstmrep import machine
-from lstmrep.ops import plans
 from lstmrep.testing import cases
 
 REASON = "" if util.find_spec("triton") else "triton is not installed"
@@ -44,12 +43,8 @@ def triton_kernel(kernel: str, *, programs: int = 1, tf32: bool = False) -> Iter
         held = here.triton_programs if ON_CARD else programs
         return seen, replace(here, triton_kernel=kernel, triton_programs=held, tf32=tf32)
 
-    plans.reset_plans()
-    try:
-        with mock.patch.object(machine, "planned", planned):
-            yield
-    finally:
-        plans.reset_plans()
+    with planned_by(planned):
+        yield
 
 
 @contextmanager

@@ -15,7 +15,17 @@ from torch import Tensor
 
 from .launch import Call, backward_arrays, forward_arrays, start
 from .numeric import multiply_add, narrow
-from .tile import again, backward_tile, forward_tile, known_size, last_cell, row_lengths, store_start_gradient
+from .tile import (
+    again,
+    backward_tile,
+    forward_tile,
+    inside,
+    known_size,
+    last_cell,
+    row_lengths,
+    state_at,
+    store_start_gradient,
+)
 from .walked import walked_backward, walked_forward, walked_start
 
 if TYPE_CHECKING:
@@ -24,10 +34,12 @@ if TYPE_CHECKING:
 
 
 @triton.jit
-def held_gate(w, gate, k, units, H):
-    """W_hh of a gate, ``[UNITS, UNITS]``, element [k, unit] being the weight from h' of k."""
-    at = w + (gate * H + units).to(tl.int64)[None, :] * H + k[:, None]
-    return tl.load(at, mask=(units[None, :] < H) & (k[:, None] < H), other=0.0)
+def held(w, gate, to, of, H):
+    """W_hh of a gate, ``[UNITS, UNITS]``: the weights to the gate of units ``to`` of h' of units ``of``.
+
+    One is ``[UNITS, 1]`` and the other ``[1, UNITS]``: as W_hh lies, or transposed.
+    """
+    return tl.load(w + (gate * H + to).to(tl.int64) * H + of, mask=(to < H) & (of < H), other=0.0)
 
 
 @triton.jit(do_not_specialize=["T", "B", "H", "reverse", "w_step"])
@@ -47,12 +59,12 @@ def batch_held_forward(
     units = tl.arange(0, UNITS)
     length = row_lengths(lengths, n, rows, T, B)
     w += n * w_step
-    w_i = held_gate(w, 0, units, units, H)
-    w_f = held_gate(w, 1, units, units, H)
-    w_g = held_gate(w, 2, units, units, H)
-    w_o = held_gate(w, 3, units, units, H)
-    there = (rows[:, None] < B) & (units[None, :] < H)
-    state = (n.to(tl.int64) * B + rows)[:, None] * H + units[None, :]
+    w_i = held(w, 0, units[None, :], units[:, None], H)
+    w_f = held(w, 1, units[None, :], units[:, None], H)
+    w_g = held(w, 2, units[None, :], units[:, None], H)
+    w_o = held(w, 3, units[None, :], units[:, None], H)
+    there = inside(rows, units, B, H)
+    state = state_at(n, rows, units, B, H)
     last = tl.zeros([ROWS, UNITS], h.dtype.element_ty)
     if h0 is not None:
         last = tl.load(h0 + state, mask=there, other=0.0)
@@ -65,13 +77,6 @@ def batch_held_forward(
             c, n, step, length, again(rows, step), again(units, step), T, B, again(H, step), reverse,
             gates_x, bias, peephole, h, h_n, c_n, gates, c_all, RELU,
         )  # fmt: skip
-
-
-@triton.jit
-def held_rows(w, gate, k, units, H):
-    """W_hh of a gate, ``[UNITS, UNITS]``, element [k, unit] being the weight from h' of unit to the gate of k."""
-    at = w + (gate * H + k).to(tl.int64)[:, None] * H + units[None, :]
-    return tl.load(at, mask=(units[None, :] < H) & (k[:, None] < H), other=0.0)
 
 
 @triton.jit(do_not_specialize=["T", "B", "H", "reverse", "w_step"])
@@ -88,10 +93,10 @@ def batch_held_backward(
     units = tl.arange(0, UNITS)
     length = row_lengths(lengths, n, rows, T, B)
     w += n * w_step
-    w_i = held_rows(w, 0, units, units, H)
-    w_f = held_rows(w, 1, units, units, H)
-    w_g = held_rows(w, 2, units, units, H)
-    w_o = held_rows(w, 3, units, units, H)
+    w_i = held(w, 0, units[:, None], units[None, :], H)
+    w_f = held(w, 1, units[:, None], units[None, :], H)
+    w_g = held(w, 2, units[:, None], units[None, :], H)
+    w_o = held(w, 3, units[:, None], units[None, :], H)
     dh = tl.zeros([ROWS, UNITS], tl.float32)
     dc_next = tl.zeros([ROWS, UNITS], tl.float32)
     dtype: tl.constexpr = d_gates.dtype.element_ty
@@ -170,13 +175,13 @@ def _grid(call: Call, how: TritonPass) -> tuple[int, int]:
 def launch_held_forward(call: Call, how: TritonPass, a: Forward) -> None:
     """The forward pass, W_hh held; ``how.units`` covers H."""
     arguments = (call.h0, call.w, *forward_arrays(call, a), *call.sizes)
-    start("triton_batch_held_forward", batch_held_forward, _grid(call, how), arguments, call, how, product=False)
+    start("triton_batch_held_forward", batch_held_forward, _grid(call, how), arguments, call, how)
 
 
 def launch_held_backward(call: Call, how: TritonPass, a: Backward, dc: Tensor, sums: Tensor | None) -> None:
     """The backward pass, W_hh held. dc: ``[N, B, H]`` float32, out. sums: ``[N, B, 7, H]`` float32, out, or none."""
     arguments = (call.w, *backward_arrays(call, a, dc, sums), a.d_h0, *call.sizes)
-    start("triton_batch_held_backward", batch_held_backward, _grid(call, how), arguments, call, how, product=False)
+    start("triton_batch_held_backward", batch_held_backward, _grid(call, how), arguments, call, how)
 
 
 def launch_walked_forward(call: Call, how: TritonPass, a: Forward, exchange: Tensor) -> None:

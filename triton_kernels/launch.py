@@ -79,14 +79,21 @@ def options(how: TritonPass, aligned: bool) -> dict[str, Any]:
     return told
 
 
+def constants(kernel: Any, how: TritonPass, aligned: bool, relu: bool) -> dict[str, Any]:
+    """The compile-time arguments of a kernel by name: those of these that it takes."""
+    values = {
+        "ROWS": how.rows,
+        "UNITS": how.units,
+        "DEPTH": how.depth,
+        "ALIGNED": aligned,
+        "RELU": relu,
+        "PRECISION": how.precision,
+    }
+    return {name: value for name, value in values.items() if name in kernel.arg_names}
+
+
 def start(
-    name: str,
-    kernel: Any,
-    grid: tuple[int, ...],
-    arguments: tuple[Any, ...],
-    call: Call,
-    how: TritonPass,
-    product: bool = True,
+    name: str, kernel: Any, grid: tuple[int, ...], arguments: tuple[Any, ...], call: Call, how: TritonPass
 ) -> None:
     """Start a kernel.
 
@@ -96,17 +103,12 @@ def start(
         grid: programs. Without any nothing starts.
         arguments: in the kernel's order, up to its compile-time ones.
         call, how: tell those, the warps and the stages.
-        product: the kernel multiplies in blocks of ``how.depth``.
     """
     if 0 in grid:
         return
-    constants: dict[str, Any] = {"ROWS": how.rows, "UNITS": how.units, "ALIGNED": call.aligned, "RELU": call.relu}
-    if how.kernel != "stepwise":
-        constants["PRECISION"] = how.precision
-    if product:
-        constants["DEPTH"] = how.depth
     _counts[name] += 1
-    kernel[grid](*arguments, **constants, **({} if INTERPRETED else options(how, call.aligned)))
+    told = {} if INTERPRETED else options(how, call.aligned)
+    kernel[grid](*arguments, **constants(kernel, how, call.aligned, call.relu), **told)
 
 
 def launch_counts() -> dict[str, int]:

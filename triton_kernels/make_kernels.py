@@ -24,6 +24,7 @@ import triton
 from lstmrep.planner.problem import Machine, Problem
 from lstmrep.planner.triton import TRITON_PASSES
 
+from .launch import options
 from .signatures import KERNELS, Entry, compiled
 
 VERSION = 1  # of the manifest's form
@@ -50,13 +51,8 @@ def planned_entries() -> list[Entry]:
             how = TRITON_PASSES[kernel](problem, machine, backward)
             if not isinstance(how, str):
                 found[Entry(replace(how, teams=1), backward, dtype, h % 16 == 0)] = None
-    one_relu = [replace_relu(e) for e in found if e.how.kernel == "batch_held" and e.how.units == 32 and e.aligned]
-    return [*found, *one_relu]
-
-
-def replace_relu(entry: Entry) -> Entry:
-    """The same with the relu cell."""
-    return entry._replace(relu=True)
+    held = [e for e in found if e.how.kernel == "batch_held" and e.how.units == 32 and e.aligned]
+    return [*found, *(e._replace(relu=True) for e in held)]
 
 
 def parameters(entry: Entry) -> list[dict[str, Any]]:
@@ -108,7 +104,7 @@ def built(job: tuple[Entry, tuple[int, ...], Path]) -> dict[str, Any]:
             "grid": [f.format(rows=how.rows, units=how.units) for f in GRIDS[how.kernel]],
             "block": [32 * how.warps, 1, 1],
         },
-        "stages": how.stages if entry.aligned else 1,
+        "stages": options(how, entry.aligned)["num_stages"],
         "resources": used,
         "files": files,
     }

@@ -14,7 +14,7 @@ from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
 from . import batch_split, fused_step, grid_persistent, stepwise
-from .launch import options
+from .launch import constants, options
 
 if TYPE_CHECKING:
     from lstmrep.planner.problem import TritonPass
@@ -86,16 +86,7 @@ class Entry(NamedTuple):
     @property
     def constants(self) -> dict[str, Any]:
         """Its compile-time arguments."""
-        how = self.how
-        values = {
-            "ROWS": how.rows,
-            "UNITS": how.units,
-            "DEPTH": how.depth,
-            "ALIGNED": self.aligned,
-            "RELU": self.relu,
-            "PRECISION": how.precision,
-        }
-        return {name: value for name, value in values.items() if name in self.kernel.arg_names}
+        return constants(self.kernel, self.how, self.aligned, self.relu)
 
     @property
     def parameters(self) -> list[tuple[str, str, str]]:

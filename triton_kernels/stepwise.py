@@ -16,6 +16,7 @@ from .launch import Call, backward_arrays, forward_arrays, start
 from .tile import (
     backward_tile,
     forward_tile,
+    inside,
     known_size,
     last_cell,
     next_cell_gradient,
@@ -42,7 +43,7 @@ def stepwise_forward(
     n = tl.program_id(2)
     rows = tl.program_id(1) * ROWS + tl.arange(0, ROWS)
     units = tl.program_id(0) * UNITS + tl.arange(0, UNITS)
-    there = (rows[:, None] < B) & (units[None, :] < H)
+    there = inside(rows, units, B, H)
     length = row_lengths(lengths, n, rows, T, B)
     state = (n.to(tl.int64) * B + rows)[:, None]
     if z is None:
@@ -78,7 +79,7 @@ def stepwise_backward(
     n = tl.program_id(2)
     rows = tl.program_id(1) * ROWS + tl.arange(0, ROWS)
     units = tl.program_id(0) * UNITS + tl.arange(0, UNITS)
-    there = (rows[:, None] < B) & (units[None, :] < H)
+    there = inside(rows, units, B, H)
     length = row_lengths(lengths, n, rows, T, B)
     state = (n.to(tl.int64) * B + rows)[:, None]
     through = tl.zeros([ROWS, UNITS], tl.float32)
@@ -100,7 +101,7 @@ def launch_forward(call: Call, how: TritonPass, a: Forward, z: Tensor | None, h_
     """One forward step. z: ``[N, B, 4H]`` float32 or none. h_next: ``[N, B, H]`` S, out."""
     arrays = (z, *forward_arrays(call, a), h_next)
     sizes = (step, call.T, call.B, call.H, call.reverse)
-    start("triton_stepwise_forward", stepwise_forward, _grid(call, how), (*arrays, *sizes), call, how, product=False)
+    start("triton_stepwise_forward", stepwise_forward, _grid(call, how), (*arrays, *sizes), call, how)
 
 
 def launch_backward(
@@ -114,4 +115,4 @@ def launch_backward(
     """
     arrays = (dh, *backward_arrays(call, a, dc, sums), d_next)
     sizes = (step, call.T, call.B, call.H, call.reverse)
-    start("triton_stepwise_backward", stepwise_backward, _grid(call, how), (*arrays, *sizes), call, how, product=False)
+    start("triton_stepwise_backward", stepwise_backward, _grid(call, how), (*arrays, *sizes), call, how)

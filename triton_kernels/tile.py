@@ -36,6 +36,18 @@ def each_row(value, rows):
 
 
 @triton.jit
+def inside(rows, units, B, H):
+    """Which elements of a tile there are, ``[ROWS, UNITS]``."""
+    return (rows[:, None] < B) & (units[None, :] < H)
+
+
+@triton.jit
+def state_at(n, rows, units, B, H):
+    """Places of a tile's elements in ``[N, B, H]``, int64."""
+    return (n.to(tl.int64) * B + rows)[:, None] * H + units[None, :]
+
+
+@triton.jit
 def row_lengths(lengths, n, rows, T, B):
     """Steps of each row, ``[ROWS]`` int32; lengths ``[N, B]`` int32 or none."""
     if lengths is None:
@@ -89,8 +101,8 @@ def store_gates(gates, row, units, there, i, f, g, o, H):
 @triton.jit
 def last_cell(c_n, c0, n, step, rows, units, B, H):
     """c before a step of a kernel that keeps it in ``c_n`` ``[N, B, H]``: at step 0 from ``c0``, or zero for none."""
-    state = (n.to(tl.int64) * B + rows)[:, None] * H + units[None, :]
-    there = (rows[:, None] < B) & (units[None, :] < H)
+    state = state_at(n, rows, units, B, H)
+    there = inside(rows, units, B, H)
     begun = (each_row(step, rows) > 0)[:, None]
     c = tl.load(c_n + state, mask=there & begun, other=0.0)
     if c0 is not None:
@@ -120,7 +132,7 @@ def forward_tile(
     Returns:
         c and h after the step, h rounded to S and zero where the step is not active.
     """
-    there = (rows[:, None] < B) & (units[None, :] < H)
+    there = inside(rows, units, B, H)
     active = there & (step < length)[:, None]
     frame = frame_rows(n, step, length, rows, T, B, reverse)
     z_i = with_input(z_i, 0, gates_x, bias, n, frame, active, units, H)
@@ -132,7 +144,7 @@ def forward_tile(
     out = narrow(tl.where(active, out, 0.0), h.dtype.element_ty)
     kept = tl.where(active, c, c_prev)
     at = frame[:, None] * H + units[None, :]
-    state = (n.to(tl.int64) * B + rows)[:, None] * H + units[None, :]
+    state = state_at(n, rows, units, B, H)
     tl.store(h + at, out, mask=there)
     tl.store(h_n + state, out, mask=there & (step == length - 1)[:, None])
     tl.store(c_n + state, kept, mask=there)
@@ -150,8 +162,8 @@ def forward_tile(
 @triton.jit
 def next_cell_gradient(dc, n, step, length, rows, units, B, H):
     """dc after a step of a kernel that keeps it in ``dc`` ``[N, B, H]``; not read where the step is the last one."""
-    state = (n.to(tl.int64) * B + rows)[:, None] * H + units[None, :]
-    there = (rows[:, None] < B) & (units[None, :] < H) & (step < length - 1)[:, None]
+    state = state_at(n, rows, units, B, H)
+    there = inside(rows, units, B, H) & (step < length - 1)[:, None]
     return tl.load(dc + state, mask=there, other=0.0)
 
 
@@ -160,8 +172,8 @@ def last_gradient(gradient, n, rows, units, where, B, H):
     """That of a last state, ``[N, B, H]`` or none, where ``where`` holds and zero elsewhere."""
     if gradient is None:
         return tl.zeros([rows.shape[0], units.shape[0]], tl.float32)
-    state = (n.to(tl.int64) * B + rows)[:, None] * H + units[None, :]
-    return tl.load(gradient + state, mask=where & (units[None, :] < H), other=0.0).to(tl.float32)
+    state = state_at(n, rows, units, B, H)
+    return tl.load(gradient + state, mask=where, other=0.0).to(tl.float32)
 
 
 @triton.jit
@@ -191,14 +203,14 @@ def backward_tile(
     Returns:
         The four gate gradients, zero where the step is not active, and the gradient of c before the step.
     """
-    there = (rows[:, None] < B) & (units[None, :] < H)
+    there = inside(rows, units, B, H)
     active = there & (step < length)[:, None]
     last = there & (step == length - 1)[:, None]
     frame = frame_rows(n, step, length, rows, T, B, reverse)
     begun = (each_row(step, rows) > 0)[:, None]
     before = frame_rows(n, step - 1, length, rows, T, B, reverse)
     at = frame[:, None] * H + units[None, :]
-    state = (n.to(tl.int64) * B + rows)[:, None] * H + units[None, :]
+    state = state_at(n, rows, units, B, H)
 
     from_gates = gates + frame[:, None] * (4 * H) + units[None, :]
     i = tl.load(from_gates, mask=active, other=0.0).to(tl.float32)
@@ -245,8 +257,8 @@ def backward_tile(
 @triton.jit
 def store_start_gradient(d_h0, dh, grad_h_n, n, length, rows, units, B, H):
     """d_h0 ``[N, B, H]`` S from what comes through step 0; a row without any step hands that of h_n through."""
-    there = (rows[:, None] < B) & (units[None, :] < H)
+    there = inside(rows, units, B, H)
     empty = there & (length <= 0)[:, None]
     dh = tl.where(empty, last_gradient(grad_h_n, n, rows, units, empty, B, H), dh)
-    state = (n.to(tl.int64) * B + rows)[:, None] * H + units[None, :]
+    state = state_at(n, rows, units, B, H)
     tl.store(d_h0 + state, narrow(dh, d_h0.dtype.element_ty), mask=there)

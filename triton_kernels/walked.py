@@ -12,6 +12,7 @@ from .product import gate_sums, state_gradient
 from .tile import (
     backward_tile,
     forward_tile,
+    inside,
     last_cell,
     next_cell_gradient,
     store_gates,
@@ -42,7 +43,7 @@ def walked_forward(
         gates_x, bias, peephole, h, h_n, c_n, gates, c_all, RELU,
     )  # fmt: skip
     at = half(exchange, step + 1, n, N, B, H) + rows.to(tl.int64)[:, None] * H + units[None, :]
-    tl.store(at, out, mask=(rows[:, None] < B) & (units[None, :] < H))
+    tl.store(at, out, mask=inside(rows, units, B, H))
 
 
 @triton.jit
@@ -61,7 +62,7 @@ def walked_backward(
         peephole, c0, gates, c_all, grad_h, grad_h_n, grad_c_n, d_gates, dc, sums, RELU,
     )  # fmt: skip
     to = half(exchange, step, n, N, B, 4 * H)
-    there = (rows[:, None] < B) & (units[None, :] < H)
+    there = inside(rows, units, B, H)
     store_gates(to, rows.to(tl.int64)[:, None], units, there, d_i, d_f, d_g, d_o, H)
 
 
