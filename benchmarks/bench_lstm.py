@@ -48,12 +48,16 @@ def arguments(given: Sequence[str] | None = None) -> argparse.Namespace:
     add("--device", default="auto", choices=("auto", "cpu", "cuda"))
     add("--threads", type=int, default=0, help="of torch; default: its own choice")
     add("--seconds", type=float, default=0.0, help=f"for each problem, dtype and pass; default {SECONDS}")
+    add("--graphs", action="store_true", help="on CUDA: time replays of CUDA graphs, the device's work alone")
+    add("--triton", action="store_true", help="on CUDA: Triton's kernels too, which take minutes to compile")
     add("--no-compile", action="store_true", help="leave out torch.compile of the eager cell")
     add("--out", type=Path, help="folder of the results; default: benchmarks/results/bench-DEVICE-DATE")
     add("--toy", action="store_true", help="tiny sizes, two rounds: shows that the benchmark works, and no speed")
     options = parser.parse_args(given)
     if options.threads < 0 or options.seconds < 0:
         parser.error("--threads and --seconds must not be negative.")
+    if options.graphs and (options.device == "cpu" or not torch.cuda.is_available()):
+        parser.error("--graphs needs a CUDA device.")
     if options.device == "cuda" and not torch.cuda.is_available():
         parser.error("--device cuda: torch.cuda.is_available() is False.")
     try:
@@ -76,11 +80,15 @@ def main(given: Sequence[str] | None = None) -> int:
     device = torch.device("cuda" if options.device != "cpu" and torch.cuda.is_available() else "cpu")
     dtypes = [getattr(torch, d) for d in options.dtype or DTYPES[: 3 if device.type == "cuda" else 2]]
     passes = options.passes or (list(PASSES) if options.full else [INFERENCE, TRAINING])
-    clock = Clock(options.seconds or (FULL_SECONDS if options.full else SECONDS), rounds=2 if options.toy else 0)
+    clock = Clock(
+        options.seconds or (FULL_SECONDS if options.full else SECONDS), 2 if options.toy else 0, options.graphs
+    )
     compiled = not (options.no_compile or options.toy)
     folder = options.out or RESULTS / f"bench-{device.type}-{time.strftime('%Y%m%d-%H%M%S')}"
     found = rates(device, dtypes, quick=options.toy)
     head = [conditions(device), f"command: {command(given)}"]
+    if options.graphs:
+        head.append("every call is the replay of a CUDA graph: times of the device's work, without the host's")
     if options.toy:
         head.append("TOY SIZES: these times say nothing about speed")
     print(*head, "", report.line(report.COLUMNS), sep="\n", flush=True)
@@ -88,7 +96,7 @@ def main(given: Sequence[str] | None = None) -> int:
     for problem in options.problems:
         for dtype in dtypes:
             work = Workload(problem, dtype, device)
-            for row in rows(work, contenders(work, ways(device), compiled), passes, found, clock):
+            for row in rows(work, contenders(work, ways(device, options.triton), compiled), passes, found, clock):
                 made.append(row)
                 print(report.line(row.cells()), flush=True)
             report.save(folder, [*head, found.describe()], made)  # what is there survives an interrupt

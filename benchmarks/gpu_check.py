@@ -1,6 +1,6 @@
 """Everything that can only be shown on an NVIDIA GPU, in one command that leaves one report.
 
-    python benchmarks/gpu_check.py [--only STAGE ...] [--out FILE] [--emulated]
+    python benchmarks/gpu_check.py [--only STAGE ...] [--out FILE] [--together] [--emulated]
 
 docs/gpu_check.md says what each stage shows.  Exit code: 0 some stage passed and none failed, 1 else, 2 there is
 nothing to run on.
@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -30,7 +31,7 @@ STAGES = [
     Stage("streams", "gpu_stages.streams:run", "graphs, streams, devices, threads: the same bits", 300),
     Stage("launches", "gpu_stages.launch_counts:run", "the card runs the kernels that are counted", 300),
     Stage("trust", "gpu_stages.verdicts:run", "every kernel agrees with stepwise and with float64", 600),
-    Stage("timing", "gpu_stages.timing:run", "times beside cuDNN's", 2400),
+    Stage("timing", "gpu_stages.timing:run", "times beside cuDNN's", 2400, alone=True),
 ]
 
 
@@ -40,6 +41,9 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--emulated", action="store_true", help="on the emulated device: shows that the check works")
     made.add_argument("--only", action="append", metavar="STAGE", help="run this stage (may be given several times)")
     made.add_argument("--out", type=Path, metavar="FILE", help="the report; default: in benchmarks/results")
+    made.add_argument(
+        "--together", action="store_true", help="all stages but the times side by side: minutes, not hours"
+    )
     made.add_argument("--limit", type=float, metavar="SECONDS", help="cut every stage off after this time")
     return made
 
@@ -75,20 +79,34 @@ def main(arguments: Sequence[str] | None = None, stages: Sequence[Stage] = tuple
     if why:
         print(f"gpu-check: {why}", file=sys.stderr)
         return 2
-    now, results = report.started(), list[Result]()
-    file = given.out
-    for stage in stages:
-        if given.only and stage.name not in given.only:
-            results.append(Result(stage.name, SKIPPED, "left out by --only"))
-            continue
-        print(f"{stage.name}: {stage.shows} (at most {stage.limit:g} s) ...", flush=True)
-        results.append(run_stage(stage, given.emulated, given.limit))
-        print(f"{stage.name}: {results[-1].status}: {results[-1].reason} ({results[-1].seconds:.1f} s)", flush=True)
-        file = file or report.default_file(str(_card(results)), now)
-        report.write(file, list(stages), results, given.emulated, now)
-    print(report.verdict(results, len(stages)))
+    now, file = report.started(), given.out
+    results = {
+        s.name: Result(s.name, SKIPPED, "left out by --only") for s in stages if given.only and s.name not in given.only
+    }
+    wanted = [stage for stage in stages if stage.name not in results]
+    with ThreadPoolExecutor(max(1, len(wanted))) as pool:
+        for group in groups(wanted, given.together):
+            for stage in group:
+                print(f"{stage.name}: {stage.shows} (at most {stage.limit:g} s) ...", flush=True)
+            for done in as_completed([pool.submit(run_stage, one, given.emulated, given.limit) for one in group]):
+                made = done.result()
+                results[made.name] = made
+                print(f"{made.name}: {made.status}: {made.reason} ({made.seconds:.1f} s)", flush=True)
+                so_far = [results[stage.name] for stage in stages if stage.name in results]
+                file = file or report.default_file(str(_card(so_far)), now)
+                report.write(file, list(stages), so_far, given.emulated, now)
+    ended = [results[stage.name] for stage in stages]
+    print(report.verdict(ended, len(stages)))
     print(f"report: {file}")
-    return 0 if report.passed(results) else 1
+    return 0 if report.passed(ended) else 1
+
+
+def groups(stages: Sequence[Stage], together: bool) -> list[list[Stage]]:
+    """Stages that run at the same time: each by itself, or all but those that need the card alone."""
+    if not together:
+        return [[stage] for stage in stages]
+    shared = [stage for stage in stages if not stage.alone]
+    return [shared, *([stage] for stage in stages if stage.alone)]
 
 
 def _card(results: list[Result]) -> str:

@@ -150,3 +150,10 @@ def emulated_device(card: Card | None = None, *, kernel: str = "auto", tf32: boo
         plans.reset_plans()
         device.take_launches()
         device.set_card(*before)
+
+
+@contextmanager
+def device_under_test(card: Card | None = None) -> Iterator[ModuleType]:
+    """``emulated_device``; what torch makes by default is on ``DEVICE``."""
+    with emulated_device(card) as module, torch.device(DEVICE):
+        yield module

@@ -18,6 +18,7 @@ from emulated_device import (
     emulated_device,
     reason,
     run,
+    set_schedule,
     under_schedules,
 )
 from kernel_cases import CASES, FLOATS, dtype_name, limits
@@ -83,7 +84,10 @@ def _shared(case, backend, dtype, order, vectors):
     kinds = {"c0": wide, "bias": vectors or wide, "peephole": vectors or wide}
     data = {k: v[:1] if k in ("h0", "c0") else v for k, v in numbers(case).items()}
     lengths, grad = data.pop("lengths", None), data.pop("grad_h")
-    t = {k: moved(v, kinds.get(k, dtype), order).clone().requires_grad_() for k, v in data.items() if "grad" not in k}
+    where = DEVICE if backend == "cuda" else torch.device("cpu")
+    t = {k: moved(v, kinds.get(k, dtype), order) for k, v in data.items() if "grad" not in k}
+    t = {k: v.clone().to(where).requires_grad_() for k, v in t.items()}
+    lengths = None if lengths is None else lengths.to(where)
     parts = [*t.pop("bias").unbind(0)], [*t.pop("peephole").flatten(0, 1).unbind(0)]
     parts = [[v.detach().requires_grad_() for v in vectors] for vectors in parts]
     w = [[t[f"w_{kind}{n}"] for n in range(case.N)] for kind in ("ih", "hh")]
@@ -92,9 +96,10 @@ def _shared(case, backend, dtype, order, vectors):
         t["x"], *w, bias=parts[0], peephole=parts[1], h0=t["h0"], c0=t["c0"], lengths=lengths,
         reverse=case.flags, backend=backend,
     )  # fmt: skip
-    made = torch.autograd.grad([h, c_n], leaves, [grad.to(h.dtype), torch.ones_like(c_n)])
+    made = torch.autograd.grad([h, c_n], leaves, [grad.to(h), torch.ones_like(c_n)])
     names = [*t, *(f"bias{k}" for k in range(len(parts[0]))), *(f"peephole{k}" for k in range(len(parts[1])))]
-    return {"h": h.detach(), "c_n": c_n.detach(), **{f"d_{k}": g for k, g in zip(names, made, strict=True)}}
+    found = {"h": h, "c_n": c_n, **{f"d_{k}": g for k, g in zip(names, made, strict=True)}}
+    return {k: v.detach().cpu() for k, v in found.items()}
 
 
 @pytest.mark.parametrize("kernel", KERNELS)
@@ -112,9 +117,9 @@ def test_one_start_state_and_vectors_where_they_lie(size, dtype, narrow, kernel)
     with emulated_device(LARGE, kernel=kernel) as device:
         results = []
         for seed in (0, 1, 2, 3):
-            device.set_seed(seed)
+            set_schedule(device, seed)
             results.append(_shared(case, "cuda", dtype, 0, vectors))
-        device.set_seed(0)
+        set_schedule(device, 0)
     assert_within(results[0], budget(reference, dtype))
     for other in results[1:]:
         assert_same_bits(other, results[0])
@@ -150,14 +155,16 @@ def test_auto_takes_the_resident_kernel_where_it_fits_and_the_next_best_elsewher
     with emulated_device(LARGE), lstmrep.count_launches() as launches:
         run(Case(T=2, H=64), "cuda")
         run(Case(T=2, H=200), "cuda")
-    with emulated_device(Card("3 SMs", 9, 0, 3, 48 << 10)), lstmrep.count_launches() as others:
-        run(Case(T=2, H=200), "cuda")
     assert dict(launches.own) == {
         "resident_forward": 1,
         "resident_backward": 1,
         "grid_forward": 1,
         "grid_backward": 1,
     }
+    if ON_CARD:  # whose rates the planner has: what it takes on a part of it is no fixed thing
+        return
+    with emulated_device(Card("3 SMs", 9, 0, 3, 48 << 10)), lstmrep.count_launches() as others:
+        run(Case(T=2, H=200), "cuda")
     assert dict(others.own) == {"pointwise_forward": 2, "pointwise_backward": 2}
 
 

@@ -1,7 +1,7 @@
 """The entries of this package, and how each is compiled without a GPU.
 
-An entry is a kernel for one I/O dtype and one configuration.  All its optional arrays are given, as in a training step;
-pointers are said to be multiples of 16 bytes, as torch's are.
+An entry is a kernel for one I/O dtype and one configuration.  All its optional arrays are given, as in a training step,
+or none of them (``bare``); pointers are said to be multiples of 16 bytes, as torch's are.
 """
 
 from __future__ import annotations
@@ -61,6 +61,13 @@ ARGUMENTS = {
 }
 
 
+# Arguments that may be none, forward and backward.
+OPTIONAL = (
+    ("z", "h0", "c0", "gates_x", "bias", "peephole", "lengths", "gates", "c_all"),
+    ("dh", "c0", "peephole", "lengths", "grad_h", "grad_h_n", "grad_c_n", "d_h0", "sums"),
+)
+
+
 class Entry(NamedTuple):
     """One kernel to compile."""
 
@@ -69,6 +76,7 @@ class Entry(NamedTuple):
     dtype: str  # I/O dtype
     aligned: bool = True  # H is a multiple of 16
     relu: bool = False
+    bare: bool = False  # no optional array is given
 
     @property
     def kernel(self) -> Any:
@@ -81,12 +89,14 @@ class Entry(NamedTuple):
         how = self.how
         tile = f"{how.rows}x{how.units}x{how.depth}_w{how.warps}s{how.stages}"
         flags = [how.precision] * (self.dtype == "float32") + ["any_h"] * (not self.aligned) + ["relu"] * self.relu
+        flags += ["bare"] * self.bare
         return "_".join([self.kernel.__name__, self.dtype, tile, *flags])
 
     @property
     def constants(self) -> dict[str, Any]:
         """Its compile-time arguments."""
-        return constants(self.kernel, self.how, self.aligned, self.relu)
+        none = [name for name in OPTIONAL[self.backward] if self.bare and name in self.kernel.arg_names]
+        return constants(self.kernel, self.how, self.aligned, self.relu) | dict.fromkeys(none)
 
     @property
     def parameters(self) -> list[tuple[str, str, str]]:

@@ -50,9 +50,11 @@ def state_at(n, rows, units, B, H):
 @triton.jit
 def row_lengths(lengths, n, rows, T, B):
     """Steps of each row, ``[ROWS]`` int32; lengths ``[N, B]`` int32 or none."""
+    # With an else wherever something may be none: Triton 3.6 also compiles what follows a return.
     if lengths is None:
         return each_row(T, rows)
-    return tl.load(lengths + n * B + rows, mask=rows < B, other=0)
+    else:
+        return tl.load(lengths + n * B + rows, mask=rows < B, other=0)
 
 
 @triton.jit
@@ -68,13 +70,14 @@ def peepholes(vectors, n, units, H):
     """Those of a tile's units, three of ``[1, UNITS]``; vectors ``[N, 3, H]`` float32 or none: three zeros."""
     if vectors is None:
         return 0.0, 0.0, 0.0
-    at = vectors + n * 3 * H + units[None, :]
-    there = units[None, :] < H
-    return (
-        tl.load(at, mask=there, other=0.0),
-        tl.load(at + H, mask=there, other=0.0),
-        tl.load(at + 2 * H, mask=there, other=0.0),
-    )
+    else:
+        at = vectors + n * 3 * H + units[None, :]
+        there = units[None, :] < H
+        return (
+            tl.load(at, mask=there, other=0.0),
+            tl.load(at + H, mask=there, other=0.0),
+            tl.load(at + 2 * H, mask=there, other=0.0),
+        )
 
 
 @triton.jit
@@ -172,8 +175,9 @@ def last_gradient(gradient, n, rows, units, where, B, H):
     """That of a last state, ``[N, B, H]`` or none, where ``where`` holds and zero elsewhere."""
     if gradient is None:
         return tl.zeros([rows.shape[0], units.shape[0]], tl.float32)
-    state = state_at(n, rows, units, B, H)
-    return tl.load(gradient + state, mask=where, other=0.0).to(tl.float32)
+    else:
+        state = state_at(n, rows, units, B, H)
+        return tl.load(gradient + state, mask=where, other=0.0).to(tl.float32)
 
 
 @triton.jit

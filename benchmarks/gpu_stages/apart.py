@@ -26,12 +26,14 @@ FOLDERS = [ROOT, ROOT / "benchmarks", ROOT / "tests", ROOT / "tests" / "emulator
 
 @dataclass(frozen=True)
 class Stage:
-    """One stage: its name, ``"module:function"``, what it shows, and the seconds after which it is cut off."""
+    """One stage: its name, ``"module:function"``, what it shows, the seconds after which it is cut off, and whether it
+    needs the card for itself."""
 
     name: str
     target: str
     shows: str
     limit: float
+    alone: bool = False
 
 
 def environment(cache: Path) -> dict[str, str]:

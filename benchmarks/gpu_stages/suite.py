@@ -15,7 +15,8 @@ from gpu_stages.apart import ROOT
 from gpu_stages.record import Record, SkipError
 from gpu_stages.setup import Setup
 
-FILES = ["tests/test_cuda_kernels.py", "tests/test_triton_kernels.py", "tests/test_op_contract.py"]
+FILES = [f"tests/test_{name}.py" for name in ("cuda_kernels", "frame_loss", "op_contract", "triton_kernels")]
+MOST_WORKERS = 12  # each has a CUDA context of its own on the card
 # On the emulated device the suite itself runs these tests; here one of them shows that the stage works.
 SMALL = ["tests/test_cuda_kernels.py", "-k", "test_same_inputs_twice_same_bits and float32 and cta_resident"]
 
@@ -28,6 +29,8 @@ def run(setup: Setup, record: Record) -> None:
         with tempfile.TemporaryDirectory() as folder:
             file = Path(folder, "results.xml")
             command = [sys.executable, "-m", "pytest", *(SMALL if setup.emulated else FILES), "-q"]
+            if not setup.emulated and importlib.util.find_spec("xdist"):
+                command += ["-n", str(min(MOST_WORKERS, os.cpu_count() or 1))]
             command += ["-p", "no:cacheprovider", f"--junit-xml={file}"]
             device = {} if setup.emulated else {"LSTMREP_TEST_DEVICE": "cuda"}
             code = subprocess.run(command, cwd=ROOT, env={**os.environ, **device}, check=False).returncode

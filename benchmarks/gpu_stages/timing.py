@@ -18,9 +18,9 @@ from lstm_bench.workload import Workload
 from gpu_stages.record import Record
 from gpu_stages.setup import KERNELS, Setup
 
-HIDDEN, BATCHES, STEPS = (128, 512, 1024, 2048), (1, 16, 100), 20
+HIDDEN, BATCHES, STEPS = (128, 1024, 2048), (1, 16, 100), 20
 DTYPES = (torch.bfloat16, torch.float32)
-ROUNDS = 12
+ROUNDS = 8
 NOT_TIMED = "not timed"
 
 
@@ -31,13 +31,14 @@ def run(setup: Setup, record: Record) -> None:
     torch.set_float32_matmul_precision("highest")
     record.say(
         f"T = {STEPS}, I = H, one layer, one direction. Milliseconds a call by CUDA events, host time of the launches "
-        f"included; median (20th to 80th percentile) of {ROUNDS} rounds in which all rows take turns. float32 without "
+        f"included, and of replays of a CUDA graph of the same, which is the device's work alone; median (20th to 80th "
+        f"percentile) of {ROUNDS} rounds in which all rows take turns. float32 without "
         "TF32. Inference is without gradients, forward+backward gives those of x and all parameters. "
         "benchmarks/bench_lstm.py times more problems the same way.",
     )
     if setup.emulated:
         record.say("", "EMULATED on the CPU: the rows ran and were held against the reference, and none was timed.")
-    record.table("dtype", "H", "B", "peepholes", "passes", "what", "ms")
+    record.table("dtype", "H", "B", "peepholes", "passes", "what", "ms", "ms, replayed")
     hidden, batches = ((8,), (1, 3)) if setup.emulated else (HIDDEN, BATCHES)
     for dtype in DTYPES:
         for h in hidden:
@@ -58,29 +59,37 @@ def one_problem(setup: Setup, record: Record, work: Workload) -> None:
             try:
                 refusal = admit(one, gate)
             except Exception:
-                record.row(*where, "all", one.label, "no time: it failed")
+                record.row(*where, "all", one.label, "no time: it failed", "")
                 raise
             if refusal is None:
                 admitted.append(one)
                 continue
-            record.row(*where, "all", one.label, f"{'no time' if refusal.wrong else 'cannot run'}: {refusal.note}")
+            record.row(*where, "all", one.label, f"{'no time' if refusal.wrong else 'cannot run'}: {refusal.note}", "")
             assert not refusal.wrong, refusal.note
     for passes in (INFERENCE, TRAINING):
         able = [one for one in admitted if passes in one.passes]
         with record.part(f"{named}, {passes}: timing", listed=False):
-            for one, cell in zip(able, _cells(setup, work, able, passes), strict=True):
-                record.row(*where, passes, one.label, cell)
+            for one, cells in zip(able, _cells(setup, work, able, passes), strict=True):
+                record.row(*where, passes, one.label, *cells)
 
 
 def _ways(setup: Setup) -> list[Way]:
     return [Way(f"lstmrep {kernel}", "cuda", functools.partial(setup.forced, kernel)) for kernel in KERNELS]
 
 
-def _cells(setup: Setup, work: Workload, able: Sequence[Contender], passes: str) -> Iterator[str]:
+def _cells(setup: Setup, work: Workload, able: Sequence[Contender], passes: str) -> Iterator[tuple[str, str]]:
+    """Of each contender its time, and that of its replay."""
     turns = [Turn(functools.partial(work.run, one.module, passes), one.inside) for one in able]
     take_turns(turns, setup.device, 0.0, rounds=1 if setup.emulated else ROUNDS)
-    for turn in turns:
-        yield NOT_TIMED if setup.emulated else cell(turn.times)
+    if setup.emulated:
+        yield from [(NOT_TIMED, NOT_TIMED)] * len(able)
+        return
+    replays = [Turn(turn.call, turn.inside) for turn in turns]
+    for turn in replays:
+        turn.capture()
+    take_turns(replays, setup.device, 0.0, rounds=ROUNDS)
+    for turn, replay in zip(turns, replays, strict=True):
+        yield cell(turn.times), cell(replay.times)
 
 
 def cell(times: Sequence[float]) -> str:

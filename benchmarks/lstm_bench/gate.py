@@ -13,6 +13,8 @@ from lstmrep.testing.tolerance import one_thread, rounding
 # Of the error that the reference makes in the row's dtype, and of a rounding. The gate is for wrong results: other
 # libraries also round their cell state, which this one does not, and the tests hold kernels to two.
 GATE = 8.0
+# In float32 others are no less right for being less exact: cuDNN errs by up to 25 times the reference's error.
+PEERS = 4.0
 
 
 class WrongError(AssertionError):
@@ -45,12 +47,13 @@ class Gate:
         wide = self.work.widened(dtype)
         return wide.results(self.work.module("reference", dtype), training=True)
 
-    def check(self, got: Results, training: bool) -> None:
+    def check(self, got: Results, training: bool, own: bool = True) -> None:
         """Hold results against the truth.
 
         Args:
             got: by name.
             training: gradients are expected too.
+            own: of this library; others may be wrong by PEERS times as much in float32.
 
         Raises:
             WrongError: one is missing, or not within its bound.
@@ -61,6 +64,8 @@ class Gate:
             if key not in got:
                 raise WrongError(f"{key} is missing")
             error, allowed = largest_error(got[key], true), self.allowed[key]
+            if not own and self.work.dtype == torch.float32:
+                allowed *= PEERS
             if not error <= allowed:
                 raise WrongError(f"{key}: error {error:.1e} against float64, allowed {allowed:.1e}")
 

@@ -22,10 +22,12 @@ class Clock:
     Args:
         seconds: for a problem, dtype and pass, about.
         rounds: run exactly so many instead; 0 for as many as fit.
+        graphs: time the replay of a CUDA graph of each call: the device's work without the host's.
     """
 
     seconds: float = 1.5
     rounds: int = 0
+    graphs: bool = False
 
 
 def rows(
@@ -75,7 +77,7 @@ def admit(one: Contender, gate: Gate) -> Row | None:
             one.module = one.make()
             for training in (False, True):
                 if (TRAINING if training else INFERENCE) in one.passes:
-                    gate.check(work.results(one.module, training), training)
+                    gate.check(work.results(one.module, training), training, one.own)
     except WrongError as why:
         return row(f"wrong result, {why}", wrong=True)
     except Exception as why:
@@ -90,6 +92,9 @@ def time_pass(work: Workload, taking: Sequence[Contender], one_pass: str, rates:
     """Time those that were admitted; rows come in their order."""
     turns = [Turn(lambda c=c: work.run(c.module, one_pass), c.inside) for c in taking]
     launches = [_launches(c, turn) for c, turn in zip(taking, turns, strict=True)]
+    if clock.graphs:
+        for turn in turns:
+            turn.capture()
     take_turns(turns, work.device, clock.seconds, clock.rounds)
     baseline = next((turn.times for c, turn in zip(taking, turns, strict=True) if c.baseline), None)
     bound = floor(rates, work.problem, one_pass, work.dtype)

@@ -32,6 +32,20 @@ class Turn:
     calls: int = 1
     times: list[float] = field(default_factory=list)  # milliseconds a call, one each round
 
+    def capture(self) -> None:
+        """From now on the call is the replay of a CUDA graph of what it did."""
+        with self.inside():
+            side = torch.cuda.Stream()
+            side.wait_stream(torch.cuda.current_stream())
+            with torch.cuda.stream(side):  # what is made at the first calls is not captured
+                for _ in range(3):
+                    self.call()
+            torch.cuda.current_stream().wait_stream(side)
+            graph = torch.cuda.CUDAGraph()
+            with torch.cuda.graph(graph):
+                self.call()
+        self.call = graph.replay
+
 
 def take_turns(turns: Sequence[Turn], device: torch.device, seconds: float, rounds: int = 0) -> None:
     """Fill ``times`` of all, as many rounds for each.

@@ -14,6 +14,7 @@ import torch
 
 from lstmrep.ops import plans
 from lstmrep.plan import CUDA_KERNELS
+from lstmrep.planner.triton import TRITON_KERNELS
 
 
 @dataclass
@@ -31,26 +32,44 @@ class Way:
     inside: Callable[[], AbstractContextManager[Any]] = contextlib.nullcontext
 
 
-def ways(device: torch.device) -> list[Way]:
-    """What it chooses, and on CUDA each kernel that may run."""
+def ways(device: torch.device, triton: bool = False) -> list[Way]:
+    """What it chooses, and on CUDA each kernel that may run.
+
+    Args:
+        device: where.
+        triton: Triton's kernels too, each of which takes seconds to compile.
+    """
     if device.type == "cpu":
         return [Way("lstmrep")]
-    return [
-        Way("lstmrep" if kernel == "auto" else f"lstmrep, {kernel}", "cuda", functools.partial(forced, kernel))
-        for kernel in CUDA_KERNELS
-    ]
+    made = [Way("lstmrep", "cuda"), *(kernel_way(name) for name in CUDA_KERNELS if name != "auto")]
+    return made + [triton_way(name) for name in TRITON_KERNELS if triton and name != "auto"]
+
+
+def kernel_way(kernel: str) -> Way:
+    """By one kernel of the cuda backend."""
+    return Way(f"lstmrep, {kernel}", "cuda", functools.partial(forced, kernel))
+
+
+def triton_way(kernel: str) -> Way:
+    """By one kernel of the triton backend."""
+    return Way(f"lstmrep, triton {kernel}", "triton", functools.partial(forced, kernel, "LSTMREP_TRITON_KERNEL"))
 
 
 @contextlib.contextmanager
-def forced(kernel: str) -> Iterator[None]:
-    """Inside the block LSTMREP_CUDA_KERNEL is ``kernel``; plans made otherwise are forgotten, before and after."""
-    before = os.environ.get("LSTMREP_CUDA_KERNEL")
-    os.environ["LSTMREP_CUDA_KERNEL"] = kernel
+def forced(kernel: str, variable: str = "LSTMREP_CUDA_KERNEL") -> Iterator[None]:
+    """Inside the block ``variable`` is ``kernel``; plans made otherwise are forgotten, before and after.
+
+    Args:
+        kernel: a value of the variable.
+        variable: which says what kernel a backend may run.
+    """
+    before = os.environ.get(variable)
+    os.environ[variable] = kernel
     plans.reset_plans()
     try:
         yield
     finally:
-        os.environ.pop("LSTMREP_CUDA_KERNEL")
+        os.environ.pop(variable)
         if before is not None:
-            os.environ["LSTMREP_CUDA_KERNEL"] = before
+            os.environ[variable] = before
         plans.reset_plans()

@@ -18,7 +18,7 @@ from torch import Tensor
 from lstmrep import env, native, trust
 from lstmrep.backends import aborts, memory
 from lstmrep.backends.cpu import CELL_CODE, address, sizes
-from lstmrep.backends.stepwise import add_up, products, set_state, start_gradients
+from lstmrep.backends.stepwise import Products, add_up, set_state, start_gradients
 from lstmrep.backends.tensors import DTYPE_CODE, Backward, Forward, Recurrence, Shape, addresses, reverse_bits
 from lstmrep.plan import CudaPass, GridLayout, Plan
 
@@ -238,31 +238,26 @@ def _stepwise_forward(r: Recurrence, a: Forward) -> None:
     device, stream = _stream(s.device)
     h_state, c_state = set_state(r.h0, a.h_n), set_state(r.c0, a.c_n)
     recurrent = memory.empty((s.N, s.B, 4 * s.H), s.compute, s.device)
-    reverse = reverse_bits(r.reverse)
-    entry = kernels().cuda_pointwise_forward
+    product, entry = Products(h_state, r.w_hh, True, recurrent), kernels().cuda_pointwise_forward
+    # All that a step has in common with the others, so that the loop does little on the host.
+    sums, first = recurrent.data_ptr(), 0 if r.h0 is None else recurrent.data_ptr()
+    before = (device, stream, DTYPE_CODE[s.dtype], CELL_CODE[r.cell], *sizes(r))
+    gates_x = address(a.gates_x)
+    after = (
+        address(r.bias),
+        address(r.peephole),
+        address(r.lengths),
+        reverse_bits(r.reverse),
+        c_state.data_ptr(),
+        h_state.data_ptr(),
+        a.h.data_ptr(),
+        address(a.gates),
+        address(a.c),
+    )
     for t in range(s.T):
-        has_product = t > 0 or r.h0 is not None
-        if has_product:
-            products(h_state, r.w_hh, True, recurrent)
-        entry(
-            device,
-            stream,
-            DTYPE_CODE[s.dtype],
-            CELL_CODE[r.cell],
-            *sizes(r),
-            t,
-            address(a.gates_x),
-            recurrent.data_ptr() if has_product else 0,
-            address(r.bias),
-            address(r.peephole),
-            address(r.lengths),
-            reverse,
-            c_state.data_ptr(),
-            h_state.data_ptr(),
-            a.h.data_ptr(),
-            address(a.gates),
-            address(a.c),
-        )
+        if t > 0 or first:
+            product()
+        entry(*before, t, gates_x, sums if t > 0 else first, *after)
 
 
 def _stepwise_backward(r: Recurrence, a: Backward) -> None:
@@ -274,34 +269,25 @@ def _stepwise_backward(r: Recurrence, a: Backward) -> None:
     dh = memory.empty((s.N, s.B, s.H), s.compute, s.device)
     wants_sums = a.d_bias is not None or a.d_peephole is not None
     sums = memory.empty((s.N, s.B, 7, s.H), s.compute, s.device).zero_() if wants_sums else None
-    reverse = reverse_bits(r.reverse)
-    entry = kernels().cuda_pointwise_backward
+    product, entry = Products(d_step, r.w_hh, False, dh), kernels().cuda_pointwise_backward
+    before = (device, stream, DTYPE_CODE[s.dtype], CELL_CODE[r.cell], *sizes(r))
+    given = (
+        address(r.peephole),
+        address(r.lengths),
+        reverse_bits(r.reverse),
+        a.gates.data_ptr(),
+        a.c.data_ptr(),
+        address(r.c0),
+        address(a.grad_h),
+        address(a.grad_h_n),
+        address(a.grad_c_n),
+    )
+    through, after = dh.data_ptr(), (dc.data_ptr(), a.d_gates.data_ptr(), d_step.data_ptr(), address(sums))
     for t in reversed(range(s.T)):
         last = t == s.T - 1
         if not last:
-            products(d_step, r.w_hh, False, dh)
-        entry(
-            device,
-            stream,
-            DTYPE_CODE[s.dtype],
-            CELL_CODE[r.cell],
-            *sizes(r),
-            t,
-            address(r.peephole),
-            address(r.lengths),
-            reverse,
-            a.gates.data_ptr(),
-            a.c.data_ptr(),
-            address(r.c0),
-            address(a.grad_h),
-            address(a.grad_h_n),
-            address(a.grad_c_n),
-            0 if last else dh.data_ptr(),
-            dc.data_ptr(),
-            a.d_gates.data_ptr(),
-            d_step.data_ptr(),
-            address(sums),
-        )
+            product()
+        entry(*before, t, *given, 0 if last else through, *after)
     start_gradients(r, a, d_step, dh, dc)
     if sums is not None:
         add_up(sums, a)

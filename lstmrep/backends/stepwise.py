@@ -9,10 +9,19 @@ from lstmrep.backends.product import wide_product
 from lstmrep.backends.tensors import Backward, Recurrence
 
 
-def products(a: Tensor, weights: list[Tensor], transpose: bool, out: Tensor) -> None:
-    """``out[n] = a[n] @ weights[n]`` (or its transpose): a [N, B, K] S, out [N, B, M] C."""
-    for n, w in enumerate(weights):
-        wide_product(a[n], w.t() if transpose else w, out[n])
+class Products:
+    """``out[n] = a[n] @ weights[n]`` (or its transpose) at each call: a [N, B, K] S, out [N, B, M] C.
+
+    The views are made once: a step of few rows takes the host longer than the device.
+    """
+
+    def __init__(self, a: Tensor, weights: list[Tensor], transpose: bool, out: Tensor) -> None:
+        self._each = [(a[n], w.t() if transpose else w, out[n]) for n, w in enumerate(weights)]
+
+    def __call__(self) -> None:
+        """Form the products of what ``a`` holds now."""
+        for a, w, out in self._each:
+            wide_product(a, w, out)
 
 
 def set_state(start: Tensor | None, out: Tensor) -> Tensor:
@@ -37,7 +46,7 @@ def start_gradients(r: Recurrence, a: Backward, d_step: Tensor, dh: Tensor, dc: 
     s = r.shape
     if a.d_h0 is not None:
         if s.T:
-            products(d_step, r.w_hh, False, dh)
+            Products(d_step, r.w_hh, False, dh)()
         else:
             dh.zero_()
         a.d_h0.copy_(_pass_through(r, dh, a.grad_h_n))

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from lstmrep import env, trust
 from lstmrep.backends import aborts, memory
-from lstmrep.backends.stepwise import add_up, products, set_state, start_gradients
+from lstmrep.backends.stepwise import Products, add_up, set_state, start_gradients
 from lstmrep.backends.tensors import Backward, Forward, Recurrence, reverse_bits
 from lstmrep.plan import Plan
 from lstmrep.planner.problem import TritonPass
@@ -120,12 +120,14 @@ def _stepwise_forward(how: TritonPass, call: Any, r: Recurrence, a: Forward) -> 
     s = r.shape
     z = memory.empty((s.N, s.B, 4 * s.H), s.compute, s.device)
     h = memory.empty((s.N, s.B, s.H), s.dtype, s.device)
-    last = r.h0
+    product = Products(h, r.w_hh, True, z)
     for step in range(s.T):
-        if last is not None:
-            products(last, r.w_hh, True, z)
-        launch_forward(call, how, a, None if last is None else z, h, step)
-        last = h
+        has_product = step > 0 or r.h0 is not None
+        if step > 0:
+            product()
+        elif r.h0 is not None:
+            Products(r.h0, r.w_hh, True, z)()
+        launch_forward(call, how, a, z if has_product else None, h, step)
 
 
 def _stepwise_backward(how: TritonPass, call: Any, r: Recurrence, a: Backward, dc: Tensor, sums: Tensor | None) -> None:
@@ -134,10 +136,11 @@ def _stepwise_backward(how: TritonPass, call: Any, r: Recurrence, a: Backward, d
     s = r.shape
     d_step = memory.empty((s.N, s.B, 4 * s.H), s.dtype, s.device)
     dh = memory.empty((s.N, s.B, s.H), s.compute, s.device)
+    product = Products(d_step, r.w_hh, False, dh)
     for step in reversed(range(s.T)):
         last = step == s.T - 1
         if not last:
-            products(d_step, r.w_hh, False, dh)
+            product()
         launch_backward(call, how, a, None if last else dh, d_step, dc, sums, step)
     start_gradients(r, a, d_step, dh, dc)
 

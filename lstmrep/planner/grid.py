@@ -11,11 +11,12 @@ from lstmrep.planner.steptime import BLOCK_BYTES, ROW_TILE, TILE_BYTES, WARPS, g
 
 THREADS = 32 * WARPS
 SUMS = 7
+VECTORS = 7  # floats of a unit: four biases, three peepholes
 COUNTER_WORDS = 32
 OPERAND_BYTES = 512  # 8 rows, a block of K
 MOST_OPERAND_BLOCKS = 1 << 30  # they are counted in 32 bits
 MOST_TURNS = 1 << 30
-SLOTS = (6, 4, 2)  # levels of the operand under way, at most 40 KB in flight
+SLOTS = (10, 6, 4, 2)  # of the ring; one less levels of the operand are under way
 MOST_PANELS = 8
 
 
@@ -59,10 +60,11 @@ def laid_out(g: GridLayout, n: int, h: int, width: int, tensor: bool, backward: 
 
 
 def _beside_weights(g: GridLayout, backward: bool) -> int:
-    """Bytes of shared memory for the ring of operands, the warps' sums, and the totals of the backward pass."""
-    columns = ROW_TILE * g.row_tiles
-    totals = g.panels * g.tiles * 4 * columns * SUMS * 4 if backward else 0
-    return g.slots * g.row_tiles * THREADS * 16 + WARPS * g.tiles * g.row_tiles * OPERAND_BYTES + totals
+    """Bytes of shared memory for the ring of operands, the warps' sums, the backward pass's totals, the vectors."""
+    columns, units = ROW_TILE * g.row_tiles, g.panels * g.tiles * 4
+    totals = units * columns * SUMS * 4 if backward else 0
+    sums = WARPS * g.tiles * g.row_tiles * OPERAND_BYTES
+    return g.slots * g.row_tiles * THREADS * 16 + sums + totals + units * VECTORS * 4
 
 
 @functools.lru_cache(maxsize=256)

@@ -1,7 +1,8 @@
 """How long a step would take: bytes and flops over the card's rates, plus waits. A model, not a measurement.
 
 It orders layouts and decides between ``grid_resident`` and ``stepwise``; its terms are printed with the plan, marked
-as modelled.  Busy parts overlap, so the longest counts; waits add up.  Estimated constants are named below.
+as modelled.  Busy parts overlap, so the longest counts; waits add up.  The constants below were fitted to times that
+were measured on an H200 (docs/kernels/grid_resident.md), but for the host's, which differs from machine to machine.
 """
 
 from __future__ import annotations
@@ -11,11 +12,15 @@ from dataclasses import dataclass
 from lstmrep.planner.cards import with_rates
 from lstmrep.planner.problem import BYTES, GATES, Card, GridLayout, Problem
 
-# Seconds, estimates: between two kernels on the device, of a barrier over many CTAs and over a few, of a load from L2
-# that nothing hides, of the sums over warps and the cell of one chunk, and of the host for a launch from Python.
-LAUNCH, BARRIER, SMALL_BARRIER, LOAD, CELL, HOST = 1.0e-6, 1.0e-6, 0.7e-6, 0.6e-6, 0.3e-6, 6.5e-6
+# Seconds: of a kernel's start and end on the device; of a turn, a chunk of rows in a step, whose sums, loads and look
+# at the other CTAs follow one another, forward and backward; of a level of K in a turn, without tensor cores and with;
+# of a load from L2, for levels that the ring has no room for at once; of one that is streamed; of a thread's second
+# element of the cell; and of the host for a launch from Python.
+LAUNCH, HOST = 1.8e-6, 6.5e-6
+TURN, LEVEL, LOAD, STREAMED_LEVEL, SECOND_CELL = (2.8e-6, 4.1e-6), (0.15e-6, 0.07e-6), 0.6e-6, 0.2e-6, 0.5e-6
 SHARED_BYTES_A_CYCLE, INGRESS_BYTES_A_CYCLE = 128, 64  # of one SM
-LIBRARY_SHARE = 0.7  # of the peak that a library product of this size reaches
+# Of library products of few rows: the share of the peak, and of the bandwidth of L2; without tensor cores and with.
+LIBRARY_FLOPS, LIBRARY_BYTES = (0.45, 0.7), (0.2, 1.0)
 WARPS, BLOCK_BYTES, TILE_BYTES, ROW_TILE = 8, 64, 1024, 8
 
 
@@ -70,14 +75,11 @@ def grid_time(p: Problem, card: Card, g: GridLayout, backward: bool, tensor: boo
     memory = frame_bytes(p, backward) * elements
     if g.streamed_bytes > 0.8 * card.l2_bytes:
         memory += g.ctas * streamed
-    barrier = BARRIER if g.members > 32 else SMALL_BARRIER
-    exposed = (1.0, 0.5, 0.1)[min(g.chunks, 3) - 1]
-    under_way = (g.slots - 1) * g.row_tiles * WARPS * 32 * 16
+    loads = -(-g.levels // (g.slots - 1)) - 1
+    turn = TURN[backward] + LEVEL[tensor] * g.levels + LOAD * loads + SECOND_CELL * (g.tiles > 4)
     waits = [
-        ("barrier", exposed * (barrier + LOAD)),
-        ("group barrier", exposed * (SMALL_BARRIER + LOAD) if backward else 0.0),
-        ("sums and cells", CELL * g.chunks * g.panels * -(-g.tiles // 4)),
-        ("streamed loads", LOAD * g.streamed_levels * g.chunks),
+        ("turns", g.chunks * g.panels * turn),
+        ("streamed loads", STREAMED_LEVEL * g.streamed_levels * g.chunks),
     ]
     busy = [
         ("tensor cores" if tensor else "multiply-adds", flops / (rate / card.sms)),
@@ -87,7 +89,6 @@ def grid_time(p: Problem, card: Card, g: GridLayout, backward: bool, tensor: boo
         ),
         ("L2", l2 / card.l2_rate),
         ("ingress", (operand + streamed) / (INGRESS_BYTES_A_CYCLE * card.clock)),
-        ("copies under way", operand * LOAD / under_way),
         ("memory", memory / card.memory_rate),
     ]
     weights = GATES * p.hidden_size**2 * io * p.recurrences
@@ -105,7 +106,8 @@ def stepwise_time(p: Problem, card: Card, tensor: bool) -> StepTime:
     elements = p.recurrences * p.batch * p.hidden_size
     rate = card.float_rate if not tensor else card.gemm_rate / (2 if width == 4 else 1)
     from_where = card.l2_rate if weights < 0.8 * card.l2_bytes else card.memory_rate
-    product = max(2 * GATES * p.hidden_size * elements / (rate * LIBRARY_SHARE), weights / from_where)
+    flops = 2 * GATES * p.hidden_size * elements / (rate * LIBRARY_FLOPS[tensor])
+    product = max(flops, weights / (from_where * LIBRARY_BYTES[tensor]))
     wide = 2 * 4 * GATES * elements / card.l2_rate  # float32 sums, written and read
     launches = p.recurrences + 1
     device = product + wide + frame_bytes(p, True) * elements / card.memory_rate + LAUNCH * launches

@@ -31,7 +31,7 @@ __global__ void __launch_bounds__(resident_most_warps(kWide) * kWarp)
   const PeepholeValues<float> p = load_peephole<Io>(s, a.peephole, blockIdx.y, element[0].unit);
 
   for (int step = s.t - 1; step >= 0; --step) {
-    SavedStep saved[kResidentSlots];
+    SavedStep<Io> saved[kResidentSlots];
     LSTMREP_UNROLL
     for (int j = 0; j < kResidentSlots; ++j) {
       saved[j] = {};

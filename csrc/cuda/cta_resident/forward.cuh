@@ -30,12 +30,16 @@ __global__ void __launch_bounds__(resident_most_warps(kWide) * kWarp)
     static_cast<Io*>(a.h_n)[e.state(s)] = h;
   }
 
+  // Both slots are of one unit.
+  const GateValues<float> bias = load_bias<Io>(s, a.bias, blockIdx.y, element[0].unit);
+  const PeepholeValues<float> p = load_peephole<Io>(s, a.peephole, blockIdx.y, element[0].unit);
+
   for (int step = 0; step < s.t; ++step) {
-    float x[kResidentSlots][kGates] = {};
+    GateInput<Io> in[kResidentSlots] = {};
     LSTMREP_UNROLL
     for (int j = 0; j < kResidentSlots; ++j) {
       const ResidentElement& e = element[j];
-      if (e.exists && e.active(step)) load_input<Io>(a, e, step, x[j]);
+      if (e.exists && e.active(step)) in[j] = load_input<Io>(a, e, step);
     }
     __syncthreads();  // h of the step before is complete
     float z[kGates][kResidentSlots];
@@ -44,10 +48,8 @@ __global__ void __launch_bounds__(resident_most_warps(kWide) * kWarp)
     for (int j = 0; j < kResidentSlots; ++j) {
       const ResidentElement& e = element[j];
       if (!e.exists) continue;
-      const GateValues<float> sum = {x[j][0] + z[0][j], x[j][1] + z[1][j], x[j][2] + z[2][j],
-                                     x[j][3] + z[3][j]};
-      const PeepholeValues<float> p = load_peephole<Io>(s, a.peephole, blockIdx.y, element[0].unit);
-      const Io h = forward_step<Io>(a, e, step, sum, p, c[j]);
+      const float sums[kGates] = {z[0][j], z[1][j], z[2][j], z[3][j]};
+      const Io h = forward_step<Io>(a, e, step, gate_sums(in[j], bias, sums), p, c[j]);
       if (e.active(step)) *cta.next.at(e.row, e.unit) = OperandOf<O>::round(to_float(h));
     }
     cta.swap();

@@ -49,6 +49,7 @@ struct TensorOperand {
     return {load_words(memory + g % pattern * pitch + block * kBlockBytes + t * 16)};
   }
 
+  template <int kPattern>
   LSTMREP_DEVICE static void multiply(Sum& sum, const WeightBlock& a, const Part& b) {
     multiply_block<O>(sum.d, a, b.w);
   }
@@ -99,21 +100,20 @@ struct FloatOperand {
 
   struct Part {
     const float* first;
-    bool wide;
   };
 
   LSTMREP_DEVICE Part part(int block, int, int t) const {
-    return {at(0, block * (kBlockBytes / 4) + t * 4), pattern == 4};
+    return {at(0, block * (kBlockBytes / 4) + t * 4)};
   }
 
+  template <int kPattern>
   LSTMREP_DEVICE static void multiply(Sum& sum, const WeightBlock& a, const Part& b) {
     LSTMREP_UNROLL
     for (int e = 0; e < 4; ++e) {
       const Words v = load_words(b.first + e * kColumns);
-      const float low = word_to_float(a.low.w[e]), high = word_to_float(a.high.w[e]);
+      const float low = word_to_float(a.part[0].w[e]), high = word_to_float(a.part[1].w[e]);
       LSTMREP_UNROLL
-      for (int j = 0; j < kColumns; ++j) {
-        if (j == 2 && !b.wide) break;
+      for (int j = 0; j < kPattern; ++j) {
         const float x = word_to_float(v.w[j]);
         sum.d[0][j] += low * x;
         sum.d[1][j] += high * x;

@@ -30,6 +30,7 @@ struct GridBackward {
     for (int j = threadIdx.x; j < totals(a, kRecurrenceSums); j += kGridThreads) {
       totals_memory(a)[j] = 0.0f;
     }
+    cta.store_vectors(s, a.grid, nullptr, call.peephole);
     for (int chunk = 0; chunk < a.grid.chunks; ++chunk) {
       cta.for_elements(s, a.grid, nullptr, chunk, [&](const GridElement& e, int, int) {
         a.dc[e.state(s)] = call.grad_c_n ? call.grad_c_n[e.state(s)] : 0.0f;
@@ -39,11 +40,20 @@ struct GridBackward {
       const int round = s.t - 2 - step;  // of the product that this step needs
       if (round >= 0 && !products(a, cta, round)) return false;
       for (int chunk = 0; chunk < a.grid.chunks; ++chunk) {
-        if (!begin_cells(a, cta, chunk, round)) return false;
-        cta.for_elements(s, a.grid, call.lengths, chunk,
-                         [&](const GridElement& e, int j, int panel) {
-                           cell(a, cta, e, j, panel, chunk, step, round);
-                         });
+        for (int panel = 0; panel < a.grid.panels; ++panel) {
+          SavedStep<Io> saved[Cta::kSlots] = {};  // on their way while the CTA waits
+          LSTMREP_UNROLL
+          for (int j = 0; j < Cta::kSlots; ++j) {
+            const GridElement e = cta.element(s, a.grid, call.lengths, panel, chunk, j);
+            if (e.exists && e.active(step)) saved[j] = load_saved<Io>(call, e, step);
+          }
+          if (panel == 0 && !begin_cells(a, cta, chunk, round)) return false;
+          LSTMREP_UNROLL
+          for (int j = 0; j < Cta::kSlots; ++j) {
+            const GridElement e = cta.element(s, a.grid, call.lengths, panel, chunk, j);
+            if (e.exists) cell(a, cta, e, j, panel, chunk, step, round, saved[j]);
+          }
+        }
       }
     }
     if (call.d_h0) {
@@ -96,11 +106,8 @@ struct GridBackward {
     const int last = a.grid.chunks - 1, first_turn = round * a.grid.chunks;
     const int tiles_of_rows = Cta::tiles_of_rows(a.call.shape);
     __syncthreads();  // the gate gradients of the last chunk are stored
-    bool failed = false;
-    if (threadIdx.x == 0) {
-      cta.team_barrier(a.grid, a.memory, last).arrive();
-      failed = cta.wait_turns(a.grid, a.memory, first_turn, first_turn + ahead_of(0, last));
-    }
+    if (arrives()) cta.team_barrier(a.grid, a.memory, last).arrive();
+    bool failed = cta.wait_turns(a.grid, a.memory, first_turn, first_turn + ahead_of(0, last));
     if (__syncthreads_or(failed)) return false;
     for (int chunk = 0; chunk <= last; ++chunk) {
       const int row_tiles = row_tiles_in(a.grid, tiles_of_rows, chunk);
@@ -112,8 +119,8 @@ struct GridBackward {
         __syncthreads();  // the sums before have been read, and those for the group are stored
         store_sums(a.grid, row_tiles, sums);
         const int next_ready = first_turn + ahead_of(again(chunk) + 1, last);
-        if (threadIdx.x == 0 && panel == 0) {
-          if (chunk > 0) group_barrier(a, cta, again(chunk) - 1).arrive();
+        if (panel == 0) {
+          if (arrives() && chunk > 0) group_barrier(a, cta, again(chunk) - 1).arrive();
           failed = cta.wait_turns(a.grid, a.memory, ready + 1, next_ready);
         }
         if (__syncthreads_or(failed)) return false;
@@ -131,7 +138,7 @@ struct GridBackward {
       }
     }
     __syncthreads();  // the sums for the group are stored
-    if (threadIdx.x == 0) group_barrier(a, cta, last).arrive();
+    if (arrives()) group_barrier(a, cta, last).arrive();
     return true;
   }
 
@@ -142,24 +149,30 @@ struct GridBackward {
   }
 
   // Before the cells of a chunk: the group's sums of the round are there, if the step needs any,
-  // and the gate gradients of the chunk before are announced.
+  // and the gate gradients of the chunk before are announced. All chunks but the last, whose sums
+  // are the newest, are waited for at once, each by a thread.
   LSTMREP_DEVICE static bool begin_cells(const GridBackwardArgs& a, const Cta& cta, int chunk,
                                          int round) {
+    const int last = a.grid.chunks - 1;
     bool failed = false;
-    if (threadIdx.x == 0 && round >= 0) failed = !group_barrier(a, cta, chunk).wait(round);
+    if (round >= 0 && (chunk == 0 || chunk == last)) {
+      const int end = chunk == last ? last + 1 : last;
+      for (int one = chunk + static_cast<int>(threadIdx.x); one < end; one += kGridThreads) {
+        if (!group_barrier(a, cta, one).wait(round)) failed = true;
+      }
+    }
     if (__syncthreads_or(failed)) return false;
-    if (threadIdx.x == 0 && chunk > 0) cta.team_barrier(a.grid, a.memory, chunk - 1).arrive();
+    if (arrives() && chunk > 0) cta.team_barrier(a.grid, a.memory, chunk - 1).arrive();
     return true;
   }
 
   LSTMREP_DEVICE static void cell(const GridBackwardArgs& a, const Cta& cta, const GridElement& e,
-                                  int j, int panel, int chunk, int step, int round) {
+                                  int j, int panel, int chunk, int step, int round,
+                                  const SavedStep<Io>& saved) {
     const RecurrenceBackwardArgs& call = a.call;
-    SavedStep saved = {};
-    if (e.active(step)) saved = load_saved<Io>(call, e, step);
-    const float dh = round >= 0 ? gathered(a, cta, j, panel, chunk) : 0.0f;
     float dc = a.dc[e.state(call.shape)], total[kRecurrenceSums] = {};
-    const PeepholeValues<float> p = load_peephole<Io>(call.shape, call.peephole, e.n(), e.unit);
+    const float dh = round >= 0 ? gathered(a, cta, j, panel, chunk) : 0.0f;
+    const PeepholeValues<float> p = cta.peephole(a.grid, call.peephole, panel, j);
     const GateValues<float> out = backward_step<Io>(call, e, step, saved, p, dh, dc, total);
     a.dc[e.state(call.shape)] = dc;
     float* mine = totals_memory(a) + total_at(a, grid_place<kTiles>(j), panel);

@@ -19,10 +19,11 @@ constexpr int kGridWarps = 8;  // K is split over them
 constexpr int kGridThreads = 32 * kGridWarps;
 constexpr int kGridRowTile = 8;       // rows of the batch in an mma tile
 constexpr int kGridMostRowTiles = 2;  // of a chunk
-constexpr int kGridLeastSlots = 2, kGridMostSlots = 8;
+constexpr int kGridLeastSlots = 2, kGridMostSlots = 10;
 constexpr int kGridCounterWords = 32;       // a cache line each
 constexpr int kGridTileBytes = 1024;        // of weights: 16 rows, a block of K
 constexpr int kGridOperandBytes = 16 * 32;  // of an operand: 8 rows, a block of K
+constexpr int kGridVectors = 7;             // of a unit: four biases, three peepholes
 
 // Levels of weights that stay in registers; a level is a block of K for each warp.
 LSTMREP_INLINE constexpr int grid_held(bool tensor, int tiles) {
@@ -49,6 +50,7 @@ struct GridShape {
   int32_t ring;            // bytes of shared memory before the ring: the weights,
   int32_t partials;        // before the warps' sums,
   int32_t totals;          // before the totals (backward),
+  int32_t vectors;         // before the biases and peepholes of the CTA's units,
   int32_t shared_bytes;    // and in all
   int32_t operand_blocks;  // (8 rows, block of K) of an operand, one parity
   int32_t counters;        // words of a team
@@ -69,8 +71,9 @@ LSTMREP_INLINE constexpr GridShape grid_layout(GridShape g, int h, int rows, int
   g.ring = g.shared_levels * kGridWarps * g.tiles * kGridTileBytes;
   g.partials = g.ring + g.slots * g.row_tiles * kGridThreads * 16;
   g.totals = g.partials + kGridWarps * g.tiles * g.row_tiles * kGridOperandBytes;
-  g.shared_bytes =
-      g.totals + (backward ? g.panels * g.tiles * 4 * columns * kRecurrenceSums * 4 : 0);
+  const int units = g.panels * g.tiles * 4;
+  g.vectors = g.totals + (backward ? units * columns * kRecurrenceSums * 4 : 0);
+  g.shared_bytes = g.vectors + units * kGridVectors * 4;
   g.operand_blocks = g.chunks * g.row_tiles * g.blocks;
   g.counters = g.chunks * kGridCounterWords * (backward ? 1 + g.members / kGates : 1);
   g.parts = backward ? g.chunks * g.panels * kGates * g.tiles * 4 * columns : 0;

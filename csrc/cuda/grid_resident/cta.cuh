@@ -31,6 +31,10 @@ struct GridElement {
   }
 };
 
+// The thread that arrives at barriers: not of the warp that waits, for both take as long as a way
+// to L2 and back.
+LSTMREP_DEVICE bool arrives() { return threadIdx.x == kWarp; }
+
 template <class O, int kTiles, bool kForward>
 struct GridCta {
   using Io = typename OperandOf<O>::Io;
@@ -51,12 +55,47 @@ struct GridCta {
     stream.from = operands(grid, memory, kForward ? 0 : member % kGates) +
                   warp * kGridOperandBytes + lane * 16;
     stream.levels = (grid.blocks - warp + kGridWarps - 1) / kGridWarps;
-    stream.start();
+    stream.first = stream.levels ? (kForward ? member : member / kGates) % stream.levels : 0;
+    stream.start(grid);
 
     weights.levels = stream.levels;
+    weights.first = stream.first;
     const int group = kForward ? member : member - member % kGates;
     weights.load(grid, memory, w_hh, n, s.h, group * kUnits, grid.members * kUnits, kUnits,
                  member % kGates);
+  }
+
+  // Biases (where biases is not null) and peepholes of the CTA's units, as [7][panels * kUnits]
+  // floats in shared memory. The caller's next barrier makes them seen.
+  LSTMREP_DEVICE void store_vectors(const RecurrenceShape& s, const GridShape& grid,
+                                    const void* const* biases, const void* const* peepholes) const {
+    const int units = grid.panels * kUnits;
+    for (int j = threadIdx.x; j < units; j += kGridThreads) {
+      const int unit =
+          (j / kUnits * grid.members + static_cast<int>(blockIdx.x)) * kUnits + j % kUnits;
+      const PeepholeValues<float> p = load_peephole<Io>(s, peepholes, recurrence, unit);
+      GateValues<float> b = {0.0f, 0.0f, 0.0f, 0.0f};
+      if (biases) b = load_bias<Io>(s, biases, recurrence, unit);
+      const float all[kGridVectors] = {b.i, b.f, b.g, b.o, p.i, p.f, p.o};
+      LSTMREP_UNROLL
+      for (int k = 0; k < kGridVectors; ++k) vectors(grid)[k * units + j] = all[k];
+    }
+  }
+
+  // Of the unit of a thread's slot in a panel.
+  LSTMREP_DEVICE GateValues<float> bias(const GridShape& grid, int panel, int j) const {
+    const int units = grid.panels * kUnits;
+    const float* at = vectors(grid) + panel * kUnits + grid_place<kTiles>(j).unit;
+    return {at[0], at[units], at[2 * units], at[3 * units]};
+  }
+  LSTMREP_DEVICE PeepholeValues<float> peephole(const GridShape& grid, const void* const* peepholes,
+                                                int panel, int j) const {
+    const int units = grid.panels * kUnits;
+    const float* at = vectors(grid) + 4 * units + panel * kUnits + grid_place<kTiles>(j).unit;
+    return {peepholes[3 * again(recurrence)] != nullptr, at[0], at[units], at[2 * units]};
+  }
+  LSTMREP_DEVICE static float* vectors(const GridShape& grid) {
+    return reinterpret_cast<float*>(dynamic_shared() + grid.vectors);
   }
 
   LSTMREP_DEVICE static int tiles_of_rows(const RecurrenceShape& s) {
@@ -128,10 +167,12 @@ struct GridCta {
     return barrier(grid, memory, chunk, grid.members);
   }
 
-  // For one thread, before a __syncthreads_or: waits for turns first to last; whether it gave up.
+  // For all threads, before a __syncthreads_or: waits for turns first to last, each thread for its
+  // own, so that a look at many takes no longer than at one; whether the thread gave up.
   LSTMREP_DEVICE bool wait_turns(const GridShape& grid, const GridMemory& memory, int first,
                                  int last) const {
-    for (int turn = first; turn <= last; ++turn) {
+    for (int turn = first + static_cast<int>(again(threadIdx.x)); turn <= last;
+         turn += kGridThreads) {
       if (!team_barrier(grid, memory, turn % grid.chunks).wait(turn / grid.chunks)) return true;
     }
     return false;

@@ -36,21 +36,19 @@ struct GridForward {
       });
     }
     if (s.t == 0) return true;
+    cta.store_vectors(s, a.grid, call.bias, call.peephole);
     __syncthreads();
-    bool failed = false;
-    if (threadIdx.x == 0) {
+    if (arrives()) {
       for (int chunk = 0; chunk < chunks; ++chunk) arrive(a, cta, chunk);
-      failed = cta.wait_turns(a.grid, a.memory, 0, chunks - 1);
     }
+    bool failed = cta.wait_turns(a.grid, a.memory, 0, chunks - 1);
     if (__syncthreads_or(failed)) return false;
 
     for (int step = 0; step < s.t; ++step) {
       if (chunks == 1 && step > 0) {  // nothing to do while h is on its way
         __syncthreads();
-        if (threadIdx.x == 0) {
-          arrive(a, cta, 0);
-          failed = cta.wait_turns(a.grid, a.memory, step, step);
-        }
+        if (arrives()) arrive(a, cta, 0);
+        failed = cta.wait_turns(a.grid, a.memory, step, step);
         if (__syncthreads_or(failed)) return false;
       }
       for (int chunk = 0; chunk < chunks; ++chunk) {
@@ -63,10 +61,20 @@ struct GridForward {
           const int ready = panel ? next_ready : ready_at(a, turn);
           panel_product(a.grid, a.memory, cta.weights, cta.stream, panel, tiles_of_rows, row_tiles,
                         ready, sums);
+          // On their way while the sums meet.
+          GateInput<Io> in[Cta::kSlots] = {};
+          float c[Cta::kSlots] = {};
+          LSTMREP_UNROLL
+          for (int j = 0; j < Cta::kSlots; ++j) {
+            const GridElement e = cta.element(s, a.grid, call.lengths, panel, chunk, j);
+            if (!e.exists || !e.active(step)) continue;
+            in[j] = load_input<Io>(call, e, step);
+            c[j] = call.c_n[e.state(s)];
+          }
           __syncthreads();  // the sums before have been read, and h of the turn before is stored
           store_sums(a.grid, row_tiles, sums);
-          if (threadIdx.x == 0 && panel == 0 && chunks > 1) {
-            if (turn > 0) arrive(a, cta, (chunk ? chunk : chunks) - 1);
+          if (panel == 0 && chunks > 1) {
+            if (arrives() && turn > 0) arrive(a, cta, (chunk ? chunk : chunks) - 1);
             failed = cta.wait_turns(a.grid, a.memory, ready + 1, next_ready);
           }
           if (__syncthreads_or(failed)) return false;
@@ -74,18 +82,14 @@ struct GridForward {
           LSTMREP_UNROLL
           for (int j = 0; j < Cta::kSlots; ++j) {
             const GridElement e = cta.element(s, a.grid, call.lengths, panel, chunk, j);
-            float x[kGates] = {0.0f, 0.0f, 0.0f, 0.0f}, c = 0.0f, z[4];
-            if (e.exists && e.active(step)) {
-              load_input<Io>(call, e, step, x);
-              c = call.c_n[e.state(s)];
-            }
+            float z[kGates];
             total_sums<kTiles>(a.grid, row_tiles, j, z);
             if (!e.exists) continue;
-            const GateValues<float> sum = {x[0] + z[0], x[1] + z[1], x[2] + z[2], x[3] + z[3]};
-            const Io h = forward_step<Io>(call, e, step, sum,
-                                          load_peephole<Io>(s, call.peephole, e.n(), e.unit), c);
+            const Io h =
+                forward_step<Io>(call, e, step, gate_sums(in[j], cta.bias(a.grid, panel, j), z),
+                                 cta.peephole(a.grid, call.peephole, panel, j), c[j]);
             if (e.active(step)) {
-              call.c_n[e.state(s)] = c;
+              call.c_n[e.state(s)] = c[j];
               send(a, cta, e, step + 1, h);
             }
           }

@@ -26,7 +26,7 @@ void launch_grid(Counter counter, int device, void* stream, bool backward, GridK
                  "4 tiles, or 5 for 16-bit types, got " + std::to_string(g.tiles));
   require_layout(g.row_tiles >= 1 && g.row_tiles <= (kTensor ? kGridMostRowTiles : 1),
                  "1 or 2 row tiles, and 1 without tensor cores");
-  require_layout(g.slots >= kGridLeastSlots && g.slots <= kGridMostSlots, "2 to 8 slots");
+  require_layout(g.slots >= kGridLeastSlots && g.slots <= kGridMostSlots, "2 to 10 slots");
   require_layout(g.panels >= 1 && g.concurrent >= 1 && g.most_shared >= 0 && s.rows >= 1,
                  "panels, recurrences at a time and rows of at least 1");
   require_layout(

@@ -80,8 +80,8 @@ struct GridSums<float, kTiles> {
         LSTMREP_UNROLL
         for (int e = 0; e < 4; ++e) {
           const float x = word_to_float(b.w[e]);
-          d[m][0][column] += word_to_float(w[m].low.w[e]) * x;
-          d[m][1][column] += word_to_float(w[m].high.w[e]) * x;
+          d[m][0][column] += word_to_float(w[m].part[0].w[e]) * x;
+          d[m][1][column] += word_to_float(w[m].part[1].w[e]) * x;
         }
       }
     }
@@ -116,14 +116,15 @@ LSTMREP_DEVICE void panel_product(const GridShape& grid, const GridMemory& memor
   using Weights = GridWeights<O, kTiles, kForward>;
   constexpr bool kSharedRing = GridSums<O, kTiles>::kSharedRing;
   auto add = [&](const auto& tile) {
-    stream.top_up(grid, tiles_of_rows, ready);
     const char* operand = stream.next(grid);
     // The other lanes' copies have arrived. They are overwritten, at the earliest, after this line
     // of the next level, since one place of the ring stays free.
     if (kSharedRing) __syncwarp();
     sums.add(tile, operand, row_tiles);
     stream.advance(grid);
+    stream.refill(grid, tiles_of_rows, ready);
   };
+  stream.top_up(grid, tiles_of_rows, ready);
   sums.clear();
   int level = 0;
   if (panel == 0) {

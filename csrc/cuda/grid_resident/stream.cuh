@@ -5,6 +5,7 @@
 // own blocks, and with tensor cores a lane only its own 16 bytes: the ring needs no barrier.
 // A turn is one chunk of one round; each panel reads the operand of the turn again. The copies run
 // ahead of the products, over the ends of turns, as far as the turns are known to be ready.
+// CTAs begin at different levels, since all of them read the same operand at about the same time.
 #pragma once
 
 #include "cuda/grid_resident/config.h"
@@ -29,46 +30,46 @@ LSTMREP_DEVICE int row_tiles_in(const GridShape& grid, int tiles_of_rows, int ch
   return left < grid.row_tiles ? left : grid.row_tiles;
 }
 
-LSTMREP_DEVICE void wait_newest(int groups) {
-  static_assert(kGridMostSlots == 8, "one case for each number of copies under way");
-  switch (groups) {
-    case 0:
-      return wait_copies<0>();
-    case 1:
-      return wait_copies<1>();
-    case 2:
-      return wait_copies<2>();
-    case 3:
-      return wait_copies<3>();
-    case 4:
-      return wait_copies<4>();
-    case 5:
-      return wait_copies<5>();
-    default:
-      return wait_copies<6>();
-  }
+// Until a full ring's oldest copies have arrived: all but the newest slots - 2 groups, or fewer.
+LSTMREP_DEVICE void wait_oldest(int slots) {
+  wait_copies<4>();
+  if (slots >= 6) return;  // what the planner mostly chooses
+  wait_copies<0>();
 }
 
 struct OperandStream {
   const char* from;  // the lane's 16 bytes of the warp's first block
   int levels;        // of this warp
+  int first;         // the level that this CTA begins with
 
-  // Position of the next copy; copies that are issued and not used, and the place of the oldest.
-  int round, chunk, panel, level, lead, tail;
+  // The next copy: where it reads, and its place in the order of turns, panels and levels. Copies
+  // that are issued and not used, and the place of the oldest. chunk: of both parities.
+  const char* at;
+  int turn, chunk, panel, level, lead, tail;
 
-  LSTMREP_DEVICE void start() { round = chunk = panel = level = lead = tail = 0; }
+  LSTMREP_DEVICE void start(const GridShape& grid) {
+    turn = chunk = panel = lead = tail = 0;
+    rewind(grid);
+  }
 
-  // Issues what the ring has room for, up to this turn. One place stays free: it is the one that
-  // was read last, whose value may still be on its way into registers.
+  // Fills the ring, with copies up to this turn. One place stays free: it is the one that was read
+  // last, whose value may still be on its way into registers.
   LSTMREP_DEVICE void top_up(const GridShape& grid, int tiles_of_rows, int ready) {
-    while (lead < grid.slots - 1 && round * grid.chunks + chunk <= ready && levels > 0) {
-      issue(grid, tiles_of_rows);
-    }
+    if (levels == 0) return;
+    LSTMREP_NO_UNROLL
+    for (int room = grid.slots - 1 - lead; room > 0; --room) refill(grid, tiles_of_rows, ready);
+  }
+
+  // The same for one place. A group is committed with or without a copy: so each group that is
+  // waited for has at least slots - 2 newer ones, and the wait needs no count.
+  LSTMREP_DEVICE void refill(const GridShape& grid, int tiles_of_rows, int ready) {
+    if (turn <= ready) issue(grid, tiles_of_rows);
+    commit_copies();
   }
 
   // The lane's next place of the ring, when its copies have arrived. advance() gives it back.
   LSTMREP_DEVICE const char* next(const GridShape& grid) const {
-    wait_newest(lead - 1);
+    wait_oldest(grid.slots);
     return place(grid, tail);
   }
 
@@ -84,25 +85,35 @@ struct OperandStream {
   }
 
   LSTMREP_DEVICE void issue(const GridShape& grid, int tiles_of_rows) {
-    const int first = chunk * grid.row_tiles;
-    const int block = round % 2 * grid.operand_blocks + first * grid.blocks + level * kGridWarps;
-    const char* at = from + int64_t{block} * kGridOperandBytes;
     const int slot = tail + lead;
     char* to = place(grid, slot < grid.slots ? slot : slot - grid.slots);
-    LSTMREP_UNROLL
-    for (int r = 0; r < kGridMostRowTiles; ++r) {
-      if (r >= row_tiles_in(grid, tiles_of_rows, chunk)) break;
-      copy_16(to + r * kGridThreads * 16, at + int64_t{r} * grid.blocks * kGridOperandBytes);
+    copy_16(to, at);
+    const int within = chunk < grid.chunks ? chunk : chunk - grid.chunks;
+    if (row_tiles_in(grid, tiles_of_rows, within) > 1) {
+      copy_16(to + kGridThreads * 16, at + int64_t{grid.blocks} * kGridOperandBytes);
     }
-    commit_copies();
     ++lead;
-    if (++level < levels) return;
-    level = 0;
-    if (++panel < grid.panels) return;
+    at += kGridWarps * kGridOperandBytes;
+    if (++level == levels) {
+      level = 0;
+      at -= int64_t{levels} * kGridWarps * kGridOperandBytes;
+    }
+    if (level == first) next_panel(grid);
+  }
+
+  LSTMREP_DEVICE void next_panel(const GridShape& grid) {
+    if (++panel < grid.panels) return;  // `at` is where the panel before began
     panel = 0;
-    if (++chunk < grid.chunks) return;
-    chunk = 0;
-    ++round;
+    ++turn;
+    if (++chunk == 2 * grid.chunks) chunk = 0;
+    rewind(grid);
+  }
+
+  // To the first level of the turn's operand.
+  LSTMREP_DEVICE void rewind(const GridShape& grid) {
+    level = first;
+    const int block = chunk * grid.row_tiles * grid.blocks + first * kGridWarps;
+    at = from + int64_t{block} * kGridOperandBytes;
   }
 };
 

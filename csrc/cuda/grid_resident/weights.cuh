@@ -5,8 +5,8 @@
 // gate, they are the units of the four CTAs of its group. A warp has the blocks of K numbered
 // warp, warp + 8, ...: its levels. The first kHeld levels of panel 0 are in registers; the others,
 // in the order of panels, lie in shared memory as far as it goes and then in global memory, where
-// each lane reads back in every step what it wrote itself in the same layout, [level][tile][row g
-// or g + 8][lane] of 16 bytes.
+// each lane reads back in every step what it wrote itself in the same layout, [level][tile][part]
+// [lane] of 16 bytes.
 #pragma once
 
 #include "cuda/grid_resident/config.h"
@@ -25,10 +25,11 @@ struct GridWeights {
 
   WeightBlock held[kHeld][kTiles];
   int levels;  // of this warp
+  int first;   // number of the level that comes first; the others follow, cyclically
 
-  // first: the CTA's first unit in panel 0; next: from one panel to the next.
+  // unit: the CTA's first in panel 0; next: from one panel to the next.
   LSTMREP_DEVICE void load(const GridShape& grid, const GridMemory& memory, const void* const* w_hh,
-                           int n, int h, int first, int next, int quarter, int gate) {
+                           int n, int h, int unit, int next, int quarter, int gate) {
     const int thread = again(threadIdx.x), warp = thread / kWarp, lane = thread % kWarp;
     const bool whole = kForward ? whole_rows<O>(w_hh[n], h) : whole_columns<O>(w_hh[n], h);
     const int k = (warp * 4 + lane % 4) * kElements;  // of level 0
@@ -37,14 +38,14 @@ struct GridWeights {
       for (int j = panel ? 0 : kHeld; j < levels; ++j) {
         LSTMREP_NO_UNROLL
         for (int m = 0; m < kTiles; ++m) {
-          const WeightBlock made = block(w_hh, n, h, first + panel * next + 4 * m, quarter, gate,
-                                         k + j * kNextLevel, whole);
+          const WeightBlock made = block(w_hh, n, h, unit + panel * next + 4 * m, quarter, gate,
+                                         k + level_at(j) * kNextLevel, whole);
           const int at = memory_level(grid, panel, j);
           char* to =
               at < grid.shared_levels ? in_shared(grid, at) : beyond_shared(grid, memory, at);
           to += m * kGridTileBytes;
-          store_words(to, made.low);
-          store_words(to + kHalf, made.high);
+          store_words(to, made.part[0]);
+          store_words(to + kHalf, made.part[1]);
         }
       }
     }
@@ -53,7 +54,14 @@ struct GridWeights {
     for (int j = 0; j < kHeld; ++j) {
       LSTMREP_UNROLL
       for (int m = 0; m < kTiles; ++m) {
-        held[j][m] = block(w_hh, n, h, first + 4 * m, quarter, gate, k + j * kNextLevel, whole);
+        // A warp of fewer levels has nothing here: beyond the last K there are zeros.
+        const int level = j < levels ? level_at(j) : j;
+        held[j][m] = block(w_hh, n, h, unit + 4 * m, quarter, gate, k + level * kNextLevel, whole);
+        LSTMREP_UNROLL
+        for (int e = 0; e < 8; ++e) {
+          uint32_t& word = held[j][m].part[e / 4].w[e % 4];
+          word = settled(word);
+        }
       }
     }
   }
@@ -80,10 +88,14 @@ struct GridWeights {
 
   LSTMREP_DEVICE static WeightBlock read(const char* level, int m) {
     const char* tile = level + m * kGridTileBytes;
-    return {load_words(tile), load_words(tile + kHalf)};
+    return {{load_words(tile), load_words(tile + kHalf)}};
   }
 
  private:
+  LSTMREP_DEVICE int level_at(int j) const {
+    return first + j < levels ? first + j : first + j - levels;
+  }
+
   LSTMREP_DEVICE static WeightBlock block(const void* const* w_hh, int n, int h, int unit,
                                           int quarter, int gate, int k, bool whole) {
     const int lane = again(threadIdx.x) % kWarp, g = lane / 4;
@@ -94,17 +106,17 @@ struct GridWeights {
     const int64_t matrix = int64_t{h} * h;
     if (kForward) {
       const Io* low = w + (g / 4) * matrix;
-      return {load_weights<O, true>(low, h, unit + g % 4, k, whole),
-              load_weights<O, true>(low + 2 * matrix, h, unit + g % 4, k, whole)};
+      return weight_block<O>(load_weights<O, true>(low, h, unit + g % 4, k, whole),
+                             load_weights<O, true>(low + 2 * matrix, h, unit + g % 4, k, whole));
     }
     const Io* from = w + gate * matrix;
     const int low = unit + g / 4 * quarter;
     if (whole) {
-      return {load_columns<O>(from, h, low, k, lane),
-              load_columns<O>(from, h, low + 2 * quarter, k, lane)};
+      return weight_block<O>(load_columns<O>(from, h, low, k, lane),
+                             load_columns<O>(from, h, low + 2 * quarter, k, lane));
     }
-    return {load_weights<O, false>(from, h, low + g % 4, k, false),
-            load_weights<O, false>(from, h, low + g % 4 + 2 * quarter, k, false)};
+    return weight_block<O>(load_weights<O, false>(from, h, low + g % 4, k, false),
+                           load_weights<O, false>(from, h, low + g % 4 + 2 * quarter, k, false));
   }
 };
 

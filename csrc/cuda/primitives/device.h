@@ -42,6 +42,16 @@ LSTMREP_DEVICE int again(int x) {
   return x;
 }
 
+// x, made by an instruction of its own. ptxas would rather keep a value in the register that it was
+// loaded into, even when each use, inside a loop, then has to copy it to where an mma can read it.
+LSTMREP_DEVICE uint32_t settled(uint32_t x) {
+#if defined(__CUDACC__)
+  return x ^ (blockDim.z - 1);  // 0, which ptxas cannot know
+#else
+  return x;
+#endif
+}
+
 #if defined(__CUDACC__)
 // What PTX takes for the address of something in shared memory.
 LSTMREP_DEVICE uint32_t shared_address(const void* p) {

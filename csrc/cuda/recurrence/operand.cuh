@@ -15,11 +15,6 @@
 
 namespace lstmrep {
 
-// A lane's weights of a block: row g and row g + 8 of a tile of 16 rows.
-struct WeightBlock {
-  Words low, high;
-};
-
 // O -> the I/O type, whether tensor cores multiply it, and its rounding.
 template <class O>
 struct OperandOf {
@@ -47,14 +42,26 @@ struct OperandOf<float> {
   LSTMREP_DEVICE static uint32_t weight_word(uint32_t word) { return word; }
 };
 
+// A lane's weights of a block, of two rows of a tile of 16. Tensor cores: the fragments of the two
+// mma steps, which then lie in neighbouring registers wherever they come from. Else: the two rows.
+struct WeightBlock {
+  Words part[2];
+};
+
+// low, high: 16 bytes of either row along K.
+template <class O>
+LSTMREP_DEVICE WeightBlock weight_block(const Words& low, const Words& high) {
+  if (!OperandOf<O>::kTensor) return {{low, high}};
+  return {
+      {{{low.w[0], high.w[0], low.w[1], high.w[1]}}, {{low.w[2], high.w[2], low.w[3], high.w[3]}}}};
+}
+
 // Tensor cores: 16 rows of weights times 8 columns of which the lane has column g. d: as in mma.h.
 template <class O>
 LSTMREP_DEVICE void multiply_block(float (&d)[4], const WeightBlock& a, const Words& b) {
-  const uint32_t a0[4] = {a.low.w[0], a.high.w[0], a.low.w[1], a.high.w[1]};
-  const uint32_t a1[4] = {a.low.w[2], a.high.w[2], a.low.w[3], a.high.w[3]};
   const uint32_t b0[2] = {b.w[0], b.w[1]}, b1[2] = {b.w[2], b.w[3]};
-  mma<O>(d, a0, b0);
-  mma<O>(d, a1, b1);
+  mma<O>(d, a.part[0].w, b0);
+  mma<O>(d, a.part[1].w, b1);
 }
 
 // 16 bytes of weights along K for one unit of one gate, from that gate's [H, H] part of W_hh:

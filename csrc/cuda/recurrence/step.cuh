@@ -1,6 +1,9 @@
 // One step of one element, forward and backward: loads, the cell, and stores of what the step
 // leaves. The same for every kernel that runs whole sequences.
 //
+// What a step reads is loaded as it lies and converted where it is used, with no branch between the
+// loads: so all of them are under way at once, and a kernel has work to do until they come.
+//
 // Element says where an element lives: n(), unit, state(s) (its place in [N, B, H]), start(s) (its
 // place in the start states), length (steps of its row), active(step) = step < length,
 // frame_row(s, step) (its place in [N, T, B]; reversed recurrences and lengths are its business),
@@ -32,17 +35,42 @@ LSTMREP_DEVICE PeepholeValues<float> load_peephole(const RecurrenceShape& s,
           vector_at<Io>(s, own[2], unit)};
 }
 
-// The input's share of the gates of an active step, bias included.
+// The bias of a unit; zeros for units beyond H.
+template <class Io>
+LSTMREP_DEVICE GateValues<float> load_bias(const RecurrenceShape& s, const void* const* biases,
+                                           int n, int unit) {
+  const void* const own = biases[n];
+  if (!own || unit >= s.h) return {0.0f, 0.0f, 0.0f, 0.0f};
+  const int64_t h = s.h;
+  return {vector_at<Io>(s, own, unit), vector_at<Io>(s, own, h + unit),
+          vector_at<Io>(s, own, 2 * h + unit), vector_at<Io>(s, own, 3 * h + unit)};
+}
+
+// The input's share of the gates of a step, without the bias.
+template <class Io>
+struct GateInput {
+  Io x[kGates];
+};
+
+// Of an active step.
 template <class Io, class Element>
-LSTMREP_DEVICE void load_input(const RecurrenceForwardArgs& a, const Element& e, int step,
-                               float (&x)[kGates]) {
-  const int64_t h = again(a.shape.h), first = e.frame_row(a.shape, step) * 4 * h + e.unit;
-  const void* const bias = a.bias[e.n()];
+LSTMREP_DEVICE GateInput<Io> load_input(const RecurrenceForwardArgs& a, const Element& e,
+                                        int step) {
+  GateInput<Io> in = {};
+  if (!a.gates_x) return in;
+  const int64_t h = again(a.shape.h);
+  const Io* first = static_cast<const Io*>(a.gates_x) + e.frame_row(a.shape, step) * 4 * h + e.unit;
   LSTMREP_UNROLL
-  for (int m = 0; m < kGates; ++m) {
-    x[m] = a.gates_x ? to_float(static_cast<const Io*>(a.gates_x)[first + m * h]) : 0.0f;
-    if (bias) x[m] += vector_at<Io>(a.shape, bias, m * h + e.unit);
-  }
+  for (int m = 0; m < kGates; ++m) in.x[m] = first[m * h];
+  return in;
+}
+
+// z: sums of the recurrent product, by gate.
+template <class Io>
+LSTMREP_DEVICE GateValues<float> gate_sums(const GateInput<Io>& in, const GateValues<float>& bias,
+                                           const float (&z)[kGates]) {
+  return {to_float(in.x[0]) + bias.i + z[0], to_float(in.x[1]) + bias.f + z[1],
+          to_float(in.x[2]) + bias.g + z[2], to_float(in.x[3]) + bias.o + z[3]};
 }
 
 // z: sums of the gates; p: peepholes of the unit; c: in and out, unchanged beyond the end of the
@@ -69,28 +97,28 @@ LSTMREP_DEVICE Io forward_step(const RecurrenceForwardArgs& a, const Element& e,
 }
 
 // What the backward pass reads of a step for one element.
+template <class Io>
 struct SavedStep {
-  GateValues<float> gates;
-  float c, c_prev, grad_h;
+  Io gates[kGates], grad_h;
+  float c, c_prev;
 };
 
 // Of an active step.
 template <class Io, class Element>
-LSTMREP_DEVICE SavedStep load_saved(const RecurrenceBackwardArgs& a, const Element& e, int step) {
+LSTMREP_DEVICE SavedStep<Io> load_saved(const RecurrenceBackwardArgs& a, const Element& e,
+                                        int step) {
   const RecurrenceShape& s = a.shape;
-  const int64_t row = e.frame_row(s, step), at = row * s.h + e.unit;
-  const Io* gates = static_cast<const Io*>(a.gates) + row * 4 * s.h + e.unit;
-  SavedStep v;
-  v.gates = {to_float(gates[0]), to_float(gates[s.h]), to_float(gates[2 * s.h]),
-             to_float(gates[3 * s.h])};
+  const int64_t h = again(s.h), row = e.frame_row(s, step), at = row * h + e.unit;
+  const Io* gates = static_cast<const Io*>(a.gates) + row * 4 * h + e.unit;
+  const float* before = step > 0 ? a.c + e.frame_row(s, step - 1) * h + e.unit
+                        : a.c0   ? a.c0 + e.start(s)
+                                 : nullptr;
+  SavedStep<Io> v = {};
+  LSTMREP_UNROLL
+  for (int m = 0; m < kGates; ++m) v.gates[m] = gates[m * h];
   v.c = a.c[at];
-  v.c_prev = 0.0f;
-  if (step > 0) {
-    v.c_prev = a.c[e.frame_row(s, step - 1) * s.h + e.unit];
-  } else if (a.c0) {
-    v.c_prev = a.c0[e.start(s)];
-  }
-  v.grad_h = a.grad_h ? to_float(static_cast<const Io*>(a.grad_h)[at]) : 0.0f;
+  if (before) v.c_prev = *before;
+  if (a.grad_h) v.grad_h = static_cast<const Io*>(a.grad_h)[at];
   return v;
 }
 
@@ -104,16 +132,18 @@ LSTMREP_DEVICE float load_grad_h_n(const RecurrenceBackwardArgs& a, const Elemen
 // gradients, zero beyond the end of the sequence.
 template <class Io, class Element>
 LSTMREP_DEVICE GateValues<float> backward_step(const RecurrenceBackwardArgs& a, const Element& e,
-                                               int step, const SavedStep& v,
+                                               int step, const SavedStep<Io>& v,
                                                const PeepholeValues<float>& p, float dh, float& dc,
                                                float (&total)[kRecurrenceSums]) {
   const RecurrenceShape& s = a.shape;
   CellGradient<float> out = {{0.0f, 0.0f, 0.0f, 0.0f}, 0.0f};
   if (e.active(step)) {
     if (step == e.length - 1) dh = load_grad_h_n<Io>(a, e);
-    dh += v.grad_h;
-    out = s.relu ? cell_backward<CellKind::kRelu, DeviceMath>(v.gates, v.c_prev, v.c, p, dh, dc)
-                 : cell_backward<CellKind::kTanh, DeviceMath>(v.gates, v.c_prev, v.c, p, dh, dc);
+    dh += to_float(v.grad_h);
+    const GateValues<float> gates = {to_float(v.gates[0]), to_float(v.gates[1]),
+                                     to_float(v.gates[2]), to_float(v.gates[3])};
+    out = s.relu ? cell_backward<CellKind::kRelu, DeviceMath>(gates, v.c_prev, v.c, p, dh, dc)
+                 : cell_backward<CellKind::kTanh, DeviceMath>(gates, v.c_prev, v.c, p, dh, dc);
     dc = out.dc_prev;
     total[0] += out.d.i;
     total[1] += out.d.f;
