@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import emulated
 from gpu_stages import verdicts
@@ -52,6 +53,32 @@ def leaving(setup, record):
     with record.part("before it leaves"):
         pass
     os._exit(0)
+
+
+def _meets(name, other):
+    """Comes to a folder, waits for the other to come, and leaves."""
+    folder = Path(os.environ["GPU_CHECK_MEETING"])
+    (folder / f"{name} came").touch()
+    end = time.monotonic() + 60
+    while not (folder / f"{other} came").exists():
+        assert time.monotonic() < end, f"{other} did not come"
+        time.sleep(0.01)
+    (folder / f"{name} left").touch()
+
+
+def first(setup, record):
+    with record.part("meets the second"):
+        _meets("first", "second")
+
+
+def second(setup, record):
+    with record.part("meets the first"):
+        _meets("second", "first")
+
+
+def alone(setup, record):
+    with record.part("nobody else is there"):
+        assert {p.name for p in Path(os.environ["GPU_CHECK_MEETING"]).glob("* left")} == {"first left", "second left"}
 
 
 def hanging(setup, record):

@@ -20,6 +20,7 @@ from lstm_bench.ways import Way, ways
 from lstm_bench.workload import Workload
 
 from lstmrep.backends import TABLE, Backend, cpu
+from lstmrep.planner.triton import TRITON_KERNELS
 
 ROOT = Path(__file__).resolve().parents[1]
 CPU = torch.device("cpu")
@@ -183,6 +184,7 @@ def test_registered_problems():
         (["--only", "lstm-x"], "fits no registered problem"),
         (["--threads", "-1"], "must not be negative"),
         (["--dtype", "int8"], "invalid choice: 'int8'"),
+        (["--graphs", "--device", "cpu"], "--graphs needs a CUDA device"),
         *([] if torch.cuda.is_available() else [(["--device", "cuda"], "torch.cuda.is_available() is False")]),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
@@ -202,6 +204,12 @@ def test_each_cuda_kernel_is_a_way_of_its_own(monkeypatch):
         "lstmrep, grid_resident",
         "lstmrep, stepwise",
     ]
+    more = ways(torch.device("cuda"), triton=True)
+    assert [way.label for way in more[:4]] == [way.label for way in found]
+    assert [way.label for way in more[4:]] == [f"lstmrep, triton {name}" for name in TRITON_KERNELS if name != "auto"]
+    with more[4].inside():
+        assert os.environ["LSTMREP_TRITON_KERNEL"] == "batch_held" and "LSTMREP_CUDA_KERNEL" not in os.environ
+    assert "LSTMREP_TRITON_KERNEL" not in os.environ
     for before in (None, "stepwise"):
         if before:
             monkeypatch.setenv("LSTMREP_CUDA_KERNEL", before)

@@ -47,11 +47,21 @@ def test_figures_of_the_readme_are_those_of_the_run_that_it_names():
     from lstm_bench import report
 
     text = (ROOT / "README.md").read_text()
-    (named,) = re.findall(r"\]\((benchmarks/results/[^)]+)\)", text)
+    (named,) = re.findall(r"\]\((benchmarks/results/bench-[^)]+)\)", text)
     rows = report.read_csv((ROOT / named).with_name("bench.csv"))
     assert "\n".join(report.summary(rows)) in text
     assert not [r for r in rows if r.wrong or r.note] and {r.rounds for r in rows} <= set(range(5, 41))
     assert "- machine: Intel(R) Xeon(R) Processor, cpu, amx, 2 threads;" in (ROOT / named).read_text()
+
+
+def test_figures_of_the_readme_are_those_of_the_report_that_it_names():
+    from gpu_stages import summary
+
+    text = (ROOT / "README.md").read_text()
+    (named,) = set(re.findall(r"\]\((benchmarks/results/gpu-check-[^)]+)\)", text))
+    reported = (ROOT / named).read_text()
+    assert summary.table(reported) in text
+    assert "\nPASSED: 7 stages passed, 0 failed, 0 skipped." in reported and "# GPU check: NVIDIA H200\n" in reported
 
 
 def test_what_explain_prints_in_the_readme_is_what_it_prints(capsys):

@@ -80,6 +80,19 @@ def test_the_whole_check_on_the_emulated_device(tmp_path):
     assert all(row.endswith("| not timed |") or "| cannot run: " in row for row in rows)
 
 
+@needs_emulator
+def test_together_all_stages_but_those_alone_run_at_the_same_time(tmp_path, monkeypatch):
+    """Two that wait for each other, and one that comes after both; the report keeps the order of the stages."""
+    folder = tmp_path / "meeting"
+    folder.mkdir()
+    monkeypatch.setenv("GPU_CHECK_MEETING", str(folder))
+    stages = [replace(_stage("alone"), alone=True), _stage("first"), _stage("second")]
+    file = tmp_path / "report.md"
+    assert gpu_check.main(["--emulated", "--together", "--out", str(file)], stages) == 0
+    assert list(_statuses(file.read_text()).items()) == [(name, "passed") for name in ("alone", "first", "second")]
+    assert [stage.name for stage in gpu_check.STAGES if stage.alone] == ["timing"]
+
+
 def test_without_a_gpu_one_sentence_and_exit_code_2(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     assert gpu_check.main(["--out", str(tmp_path / "report.md")]) == 2

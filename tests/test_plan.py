@@ -293,7 +293,10 @@ def _weights_of(g):
 @pytest.mark.parametrize("batch", [80, 100, 128])
 @pytest.mark.parametrize("name", ["H100 SXM", "H200", "B200"])
 def test_the_papers_size_is_resident_in_one_pass(name, batch):
-    made, grids = _grid(replace(PAPER, batch=batch), CARDS[name])
+    """Forced: with so many rows a library's product of a step takes less time than the turns of eight warps."""
+    auto, _ = _grid(replace(PAPER, batch=batch), CARDS[name])
+    assert [how.kernel for how in auto.cuda] == ["stepwise", "stepwise"]
+    made, grids = _grid(replace(PAPER, batch=batch), CARDS[name], "grid_resident")
     for g in grids:
         assert g is not None and g.ctas == 128 <= CARDS[name].sms
         assert g.rows == batch and g.replicas == 1, "all rows in one pass"
@@ -304,7 +307,7 @@ def test_the_papers_size_is_resident_in_one_pass(name, batch):
     for word in ("131,072 bytes in registers, 131,072 in shared memory, none streamed", "one barrier a step"):
         assert text.count(word) == 2
     assert text.count("model, not measured") == 2
-    for term in ("tensor cores", "shared memory", "L2", "ingress", "barrier"):
+    for term in ("tensor cores", "shared memory", "L2", "ingress", "turns"):
         assert term in text
 
 
@@ -345,14 +348,24 @@ def test_every_size_has_a_layout_on_every_card(dtype, card, h, batch):
 
 
 def test_teams_share_the_batch_where_the_card_has_room():
-    _, (forward, backward) = _grid(replace(PAPER, hidden_size=1024), CARDS["H100 SXM"])
+    _, (forward, backward) = _grid(replace(PAPER, hidden_size=1024), CARDS["H100 SXM"], "grid_resident")
     assert (forward.members, forward.replicas, forward.rows) == (64, 2, 50)
     assert (backward.members, backward.replicas, backward.rows) == (64, 2, 50)
 
 
+@pytest.mark.parametrize(("h", "batch"), [(128, 100), (512, 64), (1024, 32), (2048, 1), (2048, 16)])
+def test_as_few_turns_a_step_as_the_card_allows(h, batch):
+    """A turn takes as long for 16 rows as for 8, and turns follow one another: more teams go before more chunks."""
+    made, grids = _grid(replace(PAPER, hidden_size=h, batch=batch), CARDS["H200"], "grid_resident")
+    assert [g.chunks for g in grids] == [1, 1]
+    if h > 192:  # beyond what one CTA holds
+        auto, _ = _grid(replace(PAPER, hidden_size=h, batch=batch), CARDS["H200"])
+        assert auto.cuda == made.cuda
+
+
 def test_both_decoders_run_side_by_side_or_in_phases():
     for h, concurrent, phases in ((1024, 2, 1), (2048, 1, 2)):
-        made, grids = _grid(replace(PAPER, hidden_size=h, recurrences=2), CARDS["H100 SXM"])
+        made, grids = _grid(replace(PAPER, hidden_size=h, recurrences=2), CARDS["H100 SXM"], "grid_resident")
         assert [g.concurrent for g in grids] == [concurrent, concurrent]
         assert ("in 2 phases" in made.describe()) == (phases == 2)
         assert made.kernels == (1, 1)

@@ -20,7 +20,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 
 import lstmrep
 from lstmrep import env, trust
-from lstmrep.backends import cuda
+from lstmrep.backends import cuda, stepwise
 from lstmrep.backends.tensors import Shape
 from lstmrep.ops import plans
 from lstmrep.plan import CudaPass, Problem
@@ -381,18 +381,17 @@ def test_right_kernels_keep_well_within_what_is_allowed(dtype, tf32, cell):
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16], ids=str)
 def test_one_tile_left_out_of_a_long_sum_is_seen(dtype, backward, monkeypatch):
     """16 terms of 512, by a stepwise path whose products lack them; with all terms in another order it passes."""
-    true_products, least = cuda.products, [0]
+    true_product, least = stepwise.wide_product, [0]
 
-    def in_tiles(a, weights, transpose, out):
-        for n, w in enumerate(weights):
-            w = (w.t() if transpose else w).to(out.dtype)
-            out[n].zero_()
-            for k in reversed(range(least[0], w.shape[0], 16)):
-                out[n] += a[n][:, k : k + 16].to(out.dtype) @ w[k : k + 16]
+    def in_tiles(a, w, out):
+        w = w.to(out.dtype)
+        out.zero_()
+        for k in reversed(range(least[0], w.shape[0], 16)):
+            out += a[:, k : k + 16].to(out.dtype) @ w[k : k + 16]
 
     def tiled(run):
         def by(how, r, a):
-            monkeypatch.setattr(cuda, "products", true_products if how.kernel == "stepwise" else in_tiles)
+            monkeypatch.setattr(stepwise, "wide_product", true_product if how.kernel == "stepwise" else in_tiles)
             run(r, a)
 
         return by

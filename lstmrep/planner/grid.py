@@ -17,6 +17,7 @@ OPERAND_BYTES = 512  # 8 rows, a block of K
 MOST_OPERAND_BLOCKS = 1 << 30  # they are counted in 32 bits
 MOST_TURNS = 1 << 30
 SLOTS = (10, 6, 4, 2)  # of the ring; one less levels of the operand are under way
+MOST_RING = 48 << 10  # bytes of it: weights have more use of the rest
 MOST_PANELS = 8
 
 
@@ -104,7 +105,7 @@ def layouts(p: Problem, m: Machine, backward: bool, tensor: bool) -> Iterator[Gr
                     for slots in SLOTS:
                         g = GridLayout(members, replicas, concurrent, tiles, panels, row_tiles, slots, 0, rows)
                         room = m.card.shared_bytes - _beside_weights(g, backward)
-                        if room < 0:
+                        if room < 0 or slots * row_tiles * THREADS * 16 > MOST_RING:
                             continue
                         g = replace(g, most_shared=room // (WARPS * tiles * TILE_BYTES))
                         g = laid_out(g, p.recurrences, p.hidden_size, width, tensor, backward)
