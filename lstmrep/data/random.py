@@ -41,6 +41,8 @@ class Purpose(IntEnum):
     COLOR = 5
     SPLIT = 6
     GLYPH = 7
+    WINDOW = 8
+    CROP = 9
 
 
 class Key(NamedTuple):

@@ -13,6 +13,7 @@ from lstmrep.data.dataset import ClipDataset
 from lstmrep.data.digits import load_digits
 from lstmrep.data.fixed import SequenceFile
 from lstmrep.data.moving import MovingMNIST
+from lstmrep.data.patches import VideoPatches
 from lstmrep.data.sources import GLYPH_SIZE, SIDE, SPLITS
 
 CALLER = "lstmrep.data.make"
@@ -28,6 +29,8 @@ def make(name: str, split: str, **settings: Any) -> ClipDataset:
     ``make("sequence_file", split, path=..., ...)`` reads a file; other settings are those of :class:`SequenceFile`.
     ``path``, ``clips`` and ``md5`` may be mappings by split, such as ``clips={"valid": (0, 1000), "test": (1000,
     10000)}``. One file without ``clips`` is a test set and nothing else.
+
+    ``make("video_patches", split, root=..., ...)`` crops videos; other settings are those of :class:`VideoPatches`.
 
     Args:
         name: one of :func:`names`.
@@ -90,6 +93,14 @@ def _sequence_file(
     return SequenceFile(own, clips=_of(clips, "clips", split), md5=_of(md5, "md5", split), split=split, **rest)
 
 
+def _video_patches(split: str, root: str | Path | Sequence[str | Path] | None = None, **rest: Any) -> ClipDataset:
+    if root is None:
+        raise ValueError(
+            f"{CALLER}: setting 'root' of video_patches is missing; pass a video, or a folder of videos or pictures."
+        )
+    return VideoPatches(root, split=split, **rest)
+
+
 def _of(setting: Any, name: str, split: str) -> Any:
     if not isinstance(setting, Mapping):
         return setting
@@ -108,4 +119,5 @@ def _disjoint(clips: Mapping[str, Sequence[int]]) -> None:
 _DATASETS: dict[str, tuple[Callable[..., ClipDataset], type[ClipDataset]]] = {
     "moving_mnist": (_moving_mnist, MovingMNIST),
     "sequence_file": (_sequence_file, SequenceFile),
+    "video_patches": (_video_patches, VideoPatches),
 }
