@@ -34,6 +34,8 @@ LSTMREP_DEVICE int row_tiles_in(const GridShape& grid, int tiles_of_rows, int ch
 LSTMREP_DEVICE void wait_oldest(int slots) {
   wait_copies<4>();
   if (slots >= 6) return;  // what the planner mostly chooses
+  wait_copies<2>();
+  if (slots >= 4) return;
   wait_copies<0>();
 }
 
