@@ -21,7 +21,7 @@ def told(clips):
 
 @pytest.fixture
 def videos(tmp_path):
-    """Twelve of 40 frames of 50x60; the number of a video is in its last three rows' green."""
+    """Twelve of 40 frames of 50x60."""
     for k in range(12):
         frames = coordinates(40, 50, 60)
         np.save(tmp_path / f"v{k}.npy", frames)

@@ -85,7 +85,7 @@ def test_a_smaller_picture_is_the_mean_of_areas(tmp_path):
 
 def test_the_usual_codecs_are_read(tmp_path):
     """Lossy, so only near."""
-    frames = np.repeat(moving_square(10, 64), 1, axis=0)
+    frames = moving_square(10, 64)
     for name, codec in (("a.mp4", "mpeg4"), ("a.avi", "mpeg4")):
         video = only(write_video(tmp_path / name, frames, codec, "yuv420p"))
         read = read_frames(video)

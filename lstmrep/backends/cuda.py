@@ -240,9 +240,8 @@ def _stepwise_forward(r: Recurrence, a: Forward) -> None:
     recurrent = memory.empty((s.N, s.B, 4 * s.H), s.compute, s.device)
     product, entry = Products(h_state, r.w_hh, True, recurrent), kernels().cuda_pointwise_forward
     # All that a step has in common with the others, so that the loop does little on the host.
-    sums, first = recurrent.data_ptr(), 0 if r.h0 is None else recurrent.data_ptr()
     before = (device, stream, DTYPE_CODE[s.dtype], CELL_CODE[r.cell], *sizes(r))
-    gates_x = address(a.gates_x)
+    gates_x, sums = address(a.gates_x), recurrent.data_ptr()
     after = (
         address(r.bias),
         address(r.peephole),
@@ -255,9 +254,10 @@ def _stepwise_forward(r: Recurrence, a: Forward) -> None:
         address(a.c),
     )
     for t in range(s.T):
-        if t > 0 or first:
+        has_product = t > 0 or r.h0 is not None
+        if has_product:
             product()
-        entry(*before, t, gates_x, sums if t > 0 else first, *after)
+        entry(*before, t, gates_x, sums if has_product else 0, *after)
 
 
 def _stepwise_backward(r: Recurrence, a: Backward) -> None:

@@ -120,14 +120,13 @@ def _stepwise_forward(how: TritonPass, call: Any, r: Recurrence, a: Forward) -> 
     s = r.shape
     z = memory.empty((s.N, s.B, 4 * s.H), s.compute, s.device)
     h = memory.empty((s.N, s.B, s.H), s.dtype, s.device)
-    product = Products(h, r.w_hh, True, z)
+    product = None if r.h0 is None else Products(r.h0, r.w_hh, True, z)
     for step in range(s.T):
-        has_product = step > 0 or r.h0 is not None
-        if step > 0:
+        if product is not None:
             product()
-        elif r.h0 is not None:
-            Products(r.h0, r.w_hh, True, z)()
-        launch_forward(call, how, a, z if has_product else None, h, step)
+        launch_forward(call, how, a, None if product is None else z, h, step)
+        if step == 0:
+            product = Products(h, r.w_hh, True, z)
 
 
 def _stepwise_backward(how: TritonPass, call: Any, r: Recurrence, a: Backward, dc: Tensor, sums: Tensor | None) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import groupby
 from pathlib import Path
 
 import numpy as np
@@ -12,8 +13,8 @@ from torch import Tensor
 
 from lstmrep.data.arguments import one_of, real, two, whole
 from lstmrep.data.dataset import ClipDataset
-from lstmrep.data.random import WORD, Indices, Key, Purpose, permutation, uniform
-from lstmrep.data.sources import SPLITS
+from lstmrep.data.random import WORD, Indices, Key, Purpose, uniform
+from lstmrep.data.sources import SPLITS, part, shuffled
 from lstmrep.data.video import FrameCache, Video, count_frames, find_videos, target_size
 
 CALLER = "lstmrep.data.VideoPatches"
@@ -71,6 +72,7 @@ class VideoPatches(ClipDataset):
         self.num_frames = whole(CALLER, "num_frames", num_frames, 1)
         height, width = (whole(CALLER, "size", side, 1) for side in two(CALLER, "size", size))
         self.stride = whole(CALLER, "stride", stride, 1)
+        self._span = (self.num_frames - 1) * self.stride + 1  # frames from the first of a clip to its last
         self.split = one_of(CALLER, "split", split, SPLITS)
         one_of(CALLER, "divide", divide, (None, *DIVISIONS))
         self.cut = real(CALLER, "cut", cut, 0, 1)
@@ -116,9 +118,10 @@ class VideoPatches(ClipDataset):
         places, starts, corners = self._drawn(self._checked(indices))
         channels, height, width = self.frame_shape
         out = np.empty((len(places), self.num_frames, channels, height, width), np.float32)
-        for video in dict.fromkeys(self._videos[place] for place in places):
+        # Parts of one video have neighbouring places.
+        for video, clips in groupby(np.argsort(places), key=lambda k: self._videos[places[k]]):
             frames = self._frames(video)
-            for k in [k for k, place in enumerate(places) if self._videos[place] == video]:
+            for k in clips:
                 out[k] = self._crop(frames, video, int(starts[k]), corners[k])
         return torch.from_numpy(np.divide(out, WHITE, out=out))
 
@@ -127,8 +130,7 @@ class VideoPatches(ClipDataset):
     ) -> NDArray[np.uint8]:
         """One clip ``[T, C, h, w]``; share: of the room for the corner, down and right."""
         _, height, width = self.frame_shape
-        span = (self.num_frames - 1) * self.stride + 1
-        if start + span > len(frames):
+        if start + self._span > len(frames):
             raise ValueError(
                 f"{CALLER}: {video.path} decodes to {len(frames)} frames, fewer than its packets promised; get it "
                 "again, or leave it out."
@@ -141,7 +143,7 @@ class VideoPatches(ClipDataset):
         top, left = (
             int(s * (have - want + 1)) for s, have, want in zip(share, frames.shape[1:3], (height, width), strict=True)
         )
-        window = frames[start : start + span : self.stride, top : top + height, left : left + width]
+        window = frames[start : start + self._span : self.stride, top : top + height, left : left + width]
         turned: NDArray[np.uint8] = window.transpose(0, 3, 1, 2)
         return turned
 
@@ -157,19 +159,17 @@ class VideoPatches(ClipDataset):
         """Parts of the split with a window: the video, its first frame, and the windows that begin from there on."""
         chosen = videos
         if self.divide == "video":
-            order = permutation(Key(self.seed), Purpose.SPLIT, 0, len(videos))
-            chosen = [videos[k] for k in sorted(order[slice(*_share(len(videos), self.split))])]
-        span = (self.num_frames - 1) * self.stride + 1
+            chosen = [videos[k] for k in sorted(shuffled(len(videos), _held_out(len(videos)), self.split, self.seed))]
         found: list[tuple[Video, int, int]] = []
         longest = 0
         for video in chosen:
             for first, end in self._scenes(video):
                 longest = max(longest, end - first)
-                if end - first >= span:
-                    found.append((video, first, end - first - span + 1))
+                if end - first >= self._span:
+                    found.append((video, first, end - first - self._span + 1))
         if not found:
             raise ValueError(
-                f"{CALLER}: no part of split '{self.split}' of {self.root} has the {span} frames of a clip; the "
+                f"{CALLER}: no part of split '{self.split}' of {self.root} has the {self._span} frames of a clip; the "
                 f"longest has {longest}. Pass fewer num_frames, longer videos, or another divide."
             )
         parts, first_frames, windows = zip(*found, strict=True)
@@ -178,7 +178,7 @@ class VideoPatches(ClipDataset):
     def _scenes(self, video: Video) -> list[tuple[int, int]]:
         """(first, end) of the stretches of a video that this split may use."""
         total = count_frames(video)
-        first, end = _share(total, self.split) if self.divide == "time" else (0, total)
+        first, end = part(total, _held_out(total), self.split) if self.divide == "time" else (0, total)
         if not self.cut:
             return [(first, end)]
         frames = self._frames(video)
@@ -191,9 +191,7 @@ def _difference(one: NDArray[np.uint8], other: NDArray[np.uint8]) -> float:
     return float(np.abs(one.astype(np.int16) - other).mean()) / float(WHITE)
 
 
-def _share(total: int, split: str) -> tuple[int, int]:
-    """(first, end) of a split: the last tenth is for testing, the one before it for validation."""
+def _held_out(total: int) -> tuple[int, int]:
+    """A tenth each for validation and testing, of three or more at least one."""
     tenth = max(1, total // 10) if total >= 3 else 0
-    ends = (total - 2 * tenth, total - tenth, total)
-    at = SPLITS.index(split)
-    return (0 if at == 0 else ends[at - 1]), ends[at]
+    return tenth, tenth

@@ -34,7 +34,7 @@ GLYPHS, GLYPH_SIZE, SMALLEST_GLYPH = 10, 5, 3
 def sklearn_digits(split: str, seed: int) -> Read:
     """The 1,797 scanned 8x8 digits in scikit-learn: 1297 / 250 / 250, shuffled by the seed."""
     found = package("sklearn.datasets", CALLER, "train").load_digits()
-    chosen = _shuffled(len(found.target), (250, 250), split, seed)
+    chosen = shuffled(len(found.target), (250, 250), split, seed)
     return (found.images[chosen] / 16).astype(np.float32), found.target[chosen]
 
 
@@ -47,7 +47,7 @@ def json_digits(root: Path, split: str, seed: int) -> Read:
         images.append(values.reshape(-1, SIDE, SIDE))
         labels.append(np.full(len(images[-1]), digit))
     total = sum(map(len, labels))
-    chosen = _shuffled(total, (total // 10, total // 10), split, seed)
+    chosen = shuffled(total, (total // 10, total // 10), split, seed)
     return np.concatenate(images)[chosen], np.concatenate(labels)[chosen]
 
 
@@ -148,16 +148,20 @@ def _held_out(read: Read, split: str, where: str) -> Read:
     return images[part], labels[part]
 
 
-def _shuffled(total: int, held_out: tuple[int, int], split: str, seed: int) -> NDArray[np.int64]:
-    """Indices of a split; valid and test come from the end of one permutation, train is what is left."""
-    order = permutation(Key(seed), Purpose.SPLIT, 0, total)
+def shuffled(total: int, held_out: tuple[int, int], split: str, seed: int) -> NDArray[np.int64]:
+    """Indices of a split, in an order drawn from the seed; ``part`` says how many are held out."""
+    return permutation(Key(seed), Purpose.SPLIT, 0, total)[slice(*part(total, held_out, split))]
+
+
+def part(total: int, held_out: tuple[int, int], split: str) -> tuple[int, int]:
+    """(first, end) of a split: so many for valid and test come from the end, train is what is left."""
     valid, test = held_out
-    bounds = {
+    ends = {
         "train": (0, total - valid - test),
         "valid": (total - valid - test, total - test),
         "test": (total - test, total),
     }
-    return order[slice(*bounds[split])]
+    return ends[split]
 
 
 def _names(stem: str, dimensions: int) -> list[str]:
