@@ -1,7 +1,7 @@
 """Parts of bench_lstm.py: counts of operations and bytes, floors, the clock, the wrappers of other libraries."""
 
+import contextlib
 import sys
-from contextlib import nullcontext
 from types import SimpleNamespace
 
 import pytest
@@ -119,7 +119,7 @@ class _Time:
             self.called.append(name)
             self.now += seconds
 
-        return timing.Turn(run, nullcontext)
+        return timing.Turn(run, contextlib.nullcontext)
 
 
 def test_contenders_take_turns(monkeypatch):
@@ -205,3 +205,36 @@ def test_a_library_that_is_missing_has_a_reason(monkeypatch):
     monkeypatch.setitem(sys.modules, "flashrnn", None)
     assert rivals.missing("torch", "flashrnn") == "flashrnn cannot be imported (ModuleNotFoundError)"
     assert rivals.missing("torch") == ""
+
+
+def test_a_graph_is_of_the_call_after_those_that_make_things(monkeypatch):
+    """In place of torch's streams and graphs, what is asked of them is written down."""
+    said = []
+
+    class Stream:
+        def wait_stream(self, other):
+            said.append("wait")
+
+    class Graph:
+        def replay(self):
+            said.append("replay")
+
+    @contextlib.contextmanager
+    def inside(thing):
+        said.append(type(thing).__name__)
+        yield
+        said.append("end")
+
+    current = Stream()
+    for name, stand_in in {
+        "Stream": Stream,
+        "current_stream": lambda: current,
+        "stream": inside,
+        "CUDAGraph": Graph,
+        "graph": inside,
+    }.items():
+        monkeypatch.setattr(torch.cuda, name, stand_in)
+    replay, results = timing.captured(lambda: said.append("call") or len(said), 2)
+    replay()
+    assert said == ["wait", "Stream", "call", "call", "end", "wait", "Graph", "call", "end", "replay"]
+    assert results == said.index("Graph") + 2, "of the captured call"

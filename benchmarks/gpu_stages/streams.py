@@ -7,6 +7,7 @@ import threading
 from dataclasses import replace
 
 import torch
+from lstm_bench.timing import captured
 
 import lstmrep
 from gpu_stages.record import Record, SkipError
@@ -46,17 +47,10 @@ def graph_part(setup: Setup, case: Case) -> None:
     for seed in (0, 1):
         call.draw_again(seed)
         expected.append(copied(call()))
-    side = torch.cuda.Stream()
-    side.wait_stream(torch.cuda.current_stream())
-    with torch.cuda.stream(side):  # what is made at the first call is not captured
-        call()
-    torch.cuda.current_stream().wait_stream(side)
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
-        results = call()
+    replay, results = captured(call)
     for seed in (0, 1, 0):  # each other than the last, so that what an earlier replay left cannot pass
         call.draw_again(seed)
-        graph.replay()
+        replay()
         assert_same_bits(copied(results), expected[seed])
 
 

@@ -35,16 +35,29 @@ class Turn:
     def capture(self) -> None:
         """From now on the call is the replay of a CUDA graph of what it did."""
         with self.inside():
-            side = torch.cuda.Stream()
-            side.wait_stream(torch.cuda.current_stream())
-            with torch.cuda.stream(side):  # what is made at the first calls is not captured
-                for _ in range(3):
-                    self.call()
-            torch.cuda.current_stream().wait_stream(side)
-            graph = torch.cuda.CUDAGraph()
-            with torch.cuda.graph(graph):
-                self.call()
-        self.call = graph.replay
+            self.call, _ = captured(self.call, 3)
+
+
+def captured(call: Callable[[], Any], before: int = 1) -> tuple[Callable[[], None], Any]:
+    """A CUDA graph of a call.
+
+    Args:
+        call: runs it once.
+        before: calls that are not captured, so that what is made at the first ones is not.
+
+    Returns:
+        What replays it, and what the captured call returned: its tensors hold the results of each replay.
+    """
+    side = torch.cuda.Stream()
+    side.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(side):
+        for _ in range(before):
+            call()
+    torch.cuda.current_stream().wait_stream(side)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        results = call()
+    return graph.replay, results
 
 
 def take_turns(turns: Sequence[Turn], device: torch.device, seconds: float, rounds: int = 0) -> None:
