@@ -16,6 +16,7 @@ import lstmrep
 COMMANDS = {
     "info": ("lstmrep.cli.info", "what was built, what can run here, and why not the rest"),
     "demo": ("lstmrep.cli.demo", "train on real digits for about a minute, evaluate, write a gallery"),
+    "extract": ("lstmrep.cli.extract", "features of the frames of videos, such as fc6, into a folder"),
     "train": ("lstmrep.cli.train", "train a composite model or a classifier from a configuration"),
     "eval": ("lstmrep.cli.evaluate", "score a trained model beside the baselines"),
     "predict": ("lstmrep.cli.predict", "continue clips of a file"),

@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import inspect
 import json
+import math
 from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
@@ -80,8 +81,7 @@ def resolve(config: Config, data: ClipDataset | None) -> Config:
     """The configuration with the frame's size filled in from the data, where it is left out."""
     model = dict(config.model)
     if data is not None and "preset" not in model:
-        c, h, w = data.frame_shape
-        model.setdefault("input_size", c * h * w)
+        model.setdefault("input_size", math.prod(data.frame_shape))
     return dataclasses.replace(config, model=model)
 
 

@@ -19,18 +19,18 @@ Item = Tensor | tuple[Tensor, Tensor]
 
 
 class ClipDataset(Dataset[Item]):
-    """Clips ``[T, C, H, W]``, float32 in [0, 1], by index.
+    """Clips ``[T, *frame]``, float32, by index: frames ``[C, H, W]`` in [0, 1], or features ``[D]``.
 
-    ``data[i]`` is one clip, ``data.batch(indices)`` forms ``[B, T, C, H, W]`` at once. A ``DataLoader`` takes either
+    ``data[i]`` is one clip, ``data.batch(indices)`` forms ``[B, T, *frame]`` at once. A ``DataLoader`` takes either
     path by itself. With labels, both give ``(frames, labels)``.
 
     Attributes:
-        frame_shape: (C, H, W).
+        frame_shape: (C, H, W), or (D,) of features.
         num_frames: T, frames of a clip.
         infinite: whether any index >= 0 is a clip of its own; ``len(data)`` is then nominal.
     """
 
-    frame_shape: tuple[int, int, int]
+    frame_shape: tuple[int, ...]
     num_frames: int
     infinite: bool
 
@@ -50,7 +50,7 @@ class ClipDataset(Dataset[Item]):
             indices: integers, any order, repeats allowed.
 
         Returns:
-            float32 ``[B, T, C, H, W]``; with labels a pair of that and their ``[B, ...]``.
+            float32 ``[B, T, *frame]``; with labels a pair of that and their ``[B, ...]``.
 
         Raises:
             IndexError: an index is outside the set.

@@ -157,16 +157,17 @@ def open_array(path: Path, caller: str) -> NDArray[Any]:
 
 def check_md5(path: Path, expected: str, caller: str) -> None:
     """Raise ValueError unless the file has this MD5 sum."""
-    with path.open("rb") as file:
-        found = _digest(file)
+    found = md5_of(path)
     if found != expected:
         raise ValueError(f"{caller}: {path} has the MD5 sum {found}, expected {expected}; get the file again.")
 
 
-def _digest(file: Any) -> str:
+def md5_of(path: Path) -> str:
+    """The MD5 sum of a file, 32 hexadecimal digits."""
     digest = hashlib.md5(usedforsecurity=False)
-    while chunk := file.read(1 << 20):
-        digest.update(chunk)
+    with path.open("rb") as file:
+        while chunk := file.read(1 << 20):
+            digest.update(chunk)
     return digest.hexdigest()
 
 

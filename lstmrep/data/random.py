@@ -43,6 +43,9 @@ class Purpose(IntEnum):
     GLYPH = 7
     WINDOW = 8
     CROP = 9
+    HOLD_OUT = 10
+    SUBSET = 11
+    EXCERPT = 12
 
 
 class Key(NamedTuple):

@@ -14,6 +14,7 @@ from lstmrep.data.digits import load_digits
 from lstmrep.data.fixed import SequenceFile
 from lstmrep.data.moving import MovingMNIST
 from lstmrep.data.patches import VideoPatches
+from lstmrep.data.percepts import Percepts
 from lstmrep.data.sources import GLYPH_SIZE, SIDE, SPLITS
 
 CALLER = "lstmrep.data.make"
@@ -31,6 +32,8 @@ def make(name: str, split: str, **settings: Any) -> ClipDataset:
     10000)}``. One file without ``clips`` is a test set and nothing else.
 
     ``make("video_patches", split, root=..., ...)`` crops videos; other settings are those of :class:`VideoPatches`.
+
+    ``make("percepts", split, root=..., ...)`` takes windows of features; other settings are those of :class:`Percepts`.
 
     Args:
         name: one of :func:`names`.
@@ -101,6 +104,12 @@ def _video_patches(split: str, root: str | Path | Sequence[str | Path] | None = 
     return VideoPatches(root, split=split, **rest)
 
 
+def _percepts(split: str, root: str | Path | Sequence[str | Path] | None = None, **rest: Any) -> ClipDataset:
+    if root is None:
+        raise ValueError(f"{CALLER}: setting 'root' of percepts is missing; pass a folder that extract wrote.")
+    return Percepts(root, split=split, **rest)
+
+
 def _of(setting: Any, name: str, split: str) -> Any:
     if not isinstance(setting, Mapping):
         return setting
@@ -120,4 +129,5 @@ _DATASETS: dict[str, tuple[Callable[..., ClipDataset], type[ClipDataset]]] = {
     "moving_mnist": (_moving_mnist, MovingMNIST),
     "sequence_file": (_sequence_file, SequenceFile),
     "video_patches": (_video_patches, VideoPatches),
+    "percepts": (_percepts, Percepts),
 }

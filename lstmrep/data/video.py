@@ -5,6 +5,7 @@ A video is a path; what it holds is read when it is asked for. Nothing is downlo
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
@@ -96,24 +97,73 @@ def count_frames(video: Video) -> int:
         raise _unreadable(video, error) from error
 
 
-def read_frames(video: Video, *, resize: int | Sequence[int] | None = None, color: bool = True) -> Frames:
-    """All frames of a video.
+def frame_rate(video: Video) -> float | None:
+    """Frames a second, as a file's header tells; none for pictures, arrays and files that do not tell.
+
+    Raises:
+        ValueError: it cannot be read.
+    """
+    if video.kind != "file":
+        return None
+    av = package("av", CALLER, "video")
+    try:
+        with av.open(str(video.path)) as container:
+            rate = _stream(container, video).average_rate
+    except av.FFmpegError as error:
+        raise _unreadable(video, error) from error
+    return float(rate) if rate else None
+
+
+def read_frames(
+    video: Video,
+    *,
+    resize: int | Sequence[int] | None = None,
+    color: bool = True,
+    first: int = 0,
+    count: int | None = None,
+    step: int = 1,
+) -> Frames:
+    """Frames of a video, all of them unless a part is asked for.
 
     Args:
         video: which.
         resize: (height, width) that frames get, or the length of the shorter side, the other in proportion; default:
             as they are. Larger pictures are averaged over areas, smaller ones interpolated.
         color: three channels; else one of grey values.
+        first, count, step: the frames ``first``, ``first + step``, ... , ``count`` of them; default: every one to the
+            end. A file is decoded from the key frame before.
 
     Returns:
-        uint8 ``[N, H, W, 3]``, red first, or ``[N, H, W, 1]``.
+        uint8 ``[N, H, W, 3]``, red first, or ``[N, H, W, 1]``; fewer than ``count`` where the video ends.
 
     Raises:
-        ValueError: it cannot be read, or frames differ in size.
+        ValueError: it cannot be read, has no such frame, or frames differ in size.
     """
-    one_of(CALLER, "kind", video.kind, KINDS)
-    frames = {"file": _decoded, "pictures": _opened, "array": _taken}[video.kind](video, resize)
+    found = list(iterate_frames(video, resize=resize, first=first, count=count, step=step))
+    shapes = {frame.shape for frame in found}
+    if len(shapes) != 1:
+        told = "no frame" if not found else f"frames of {', '.join(map(str, sorted(shapes)))}"
+        raise ValueError(
+            f"{CALLER}: {video.path} has {told}, expected frames of one size; pass resize=(height, width)."
+        )
+    frames = np.stack(found)
     return frames if color else grey(frames)
+
+
+def iterate_frames(
+    video: Video,
+    *,
+    resize: int | Sequence[int] | None = None,
+    first: int = 0,
+    count: int | None = None,
+    step: int = 1,
+) -> Iterator[Frames]:
+    """The same frames one after the other, uint8 ``[H, W, 3]`` each: a long video is never held as a whole."""
+    one_of(CALLER, "kind", video.kind, KINDS)
+    whole(CALLER, "first", first, 0)
+    whole(CALLER, "step", step, 1)
+    read = {"file": _decoded, "pictures": _opened, "array": _taken}[video.kind]
+    return itertools.islice(read(video, resize, first, step), count)
 
 
 def grey(frames: Frames) -> Frames:
@@ -203,19 +253,35 @@ def _stream(container: Any, video: Video) -> Any:
     return stream
 
 
-def _decoded(video: Video, resize: int | Sequence[int] | None) -> Frames:
+def _decoded(video: Video, resize: int | Sequence[int] | None, first: int, step: int) -> Iterator[Frames]:
     av = package("av", CALLER, "video")
-    frames: list[Frames] = []
+    number = 0
     try:
         with av.open(str(video.path)) as container:
-            for frame in container.decode(_stream(container, video)):
+            stream = _stream(container, video)
+            start = _start(container, stream, first) if first else None
+            decoded: Iterator[Any] = container.decode(stream)
+            if start is None:
+                decoded = itertools.islice(decoded, first, None)
+            else:
+                decoded = itertools.dropwhile(lambda frame: frame.pts < start, decoded)
+            for number, frame in enumerate(decoded):
+                if number % step:
+                    continue
                 height, width = target_size(frame.height, frame.width, resize)
                 how = "AREA" if height < frame.height else "BICUBIC"
-                made = frame.to_ndarray(format="rgb24", height=height, width=width, interpolation=how)
-                frames.append(made)
+                yield frame.to_ndarray(format="rgb24", height=height, width=width, interpolation=how)
     except av.FFmpegError as error:
-        raise _unreadable(video, error, len(frames)) from error
-    return _stacked(frames, video)
+        raise _unreadable(video, error, number) from error
+
+
+def _start(container: Any, stream: Any, first: int) -> int | None:
+    """The time of frame ``first``, which the container is then placed before; none where packets tell no times."""
+    times = [packet.pts for packet in container.demux(stream) if packet.size]
+    told = None not in times and first < len(times)
+    start = sorted(times)[first] if told else None
+    container.seek(start if told else stream.start_time or 0, stream=stream, backward=True)
+    return start
 
 
 def _unreadable(video: Video, error: Exception, after: int = 0) -> ValueError:
@@ -224,31 +290,20 @@ def _unreadable(video: Video, error: Exception, after: int = 0) -> ValueError:
     return ValueError(f"{CALLER}: {video.path} cannot be decoded{where} ({reason}); get it again, or leave it out.")
 
 
-def _stacked(frames: list[Frames], video: Video) -> Frames:
-    shapes = {frame.shape for frame in frames}
-    if len(shapes) != 1:
-        found = "no frame" if not frames else f"frames of {', '.join(map(str, sorted(shapes)))}"
-        raise ValueError(
-            f"{CALLER}: {video.path} has {found}, expected frames of one size; pass resize=(height, width)."
-        )
-    return np.stack(frames)
-
-
 def _pictures(folder: Path) -> list[Path]:
     found = [entry for entry in folder.iterdir() if entry.suffix.lower() in PICTURES]
     return sorted(found, key=lambda entry: _by_number(entry.name))
 
 
-def _opened(video: Video, resize: int | Sequence[int] | None) -> Frames:
+def _opened(video: Video, resize: int | Sequence[int] | None, first: int, step: int) -> Iterator[Frames]:
     image = package("PIL.Image", CALLER, "video")
-    frames = []
-    for path in _pictures(video.path):
+    for path in _pictures(video.path)[first::step]:
         try:
             with image.open(path) as picture:
-                frames.append(_fitted(picture.convert("RGB"), resize))
+                frame = _fitted(picture.convert("RGB"), resize)
         except OSError as error:
             raise ValueError(f"{CALLER}: {path} is not a whole picture ({error}); get it again.") from error
-    return _stacked(frames, video)
+        yield frame
 
 
 def _fitted(picture: Any, resize: int | Sequence[int] | None) -> Frames:
@@ -269,13 +324,12 @@ def _array(path: Path) -> NDArray[Any]:
     return array
 
 
-def _taken(video: Video, resize: int | Sequence[int] | None) -> Frames:
+def _taken(video: Video, resize: int | Sequence[int] | None, first: int, step: int) -> Iterator[Frames]:
     array = _array(video.path)
-    frames = np.array(array if array.ndim == 4 else array[..., None])
-    if frames.shape[-1] == 1:
-        frames = np.repeat(frames, 3, axis=-1)
-    height, width = frames.shape[1:3]
-    if target_size(height, width, resize) == (height, width):
-        return frames
-    image = package("PIL.Image", CALLER, "video")
-    return np.stack([_fitted(image.fromarray(frame), resize) for frame in frames])
+    for found in array[first::step]:
+        frame = np.array(found if found.ndim == 3 else found[..., None])
+        if frame.shape[-1] == 1:
+            frame = np.repeat(frame, 3, axis=-1)
+        if target_size(frame.shape[0], frame.shape[1], resize) != frame.shape[:2]:
+            frame = _fitted(package("PIL.Image", CALLER, "video").fromarray(frame), resize)
+        yield frame

@@ -4,9 +4,11 @@ from lstmrep.nn.classifier import ActionClassifier, ClassifierConfig, Classifier
 from lstmrep.nn.composite import CompositeConfig, CompositeModel, CompositeOutput
 from lstmrep.nn.lstm import LSTM
 from lstmrep.nn.stack import State
+from lstmrep.nn.vgg import VGG16
 
 __all__ = [
     "LSTM",
+    "VGG16",
     "ActionClassifier",
     "ClassifierConfig",
     "ClassifierOutput",
