@@ -24,6 +24,7 @@ from lstmrep.nn import (
     CompositeConfig,
     CompositeModel,
     CompositeOutput,
+    FrameClassifier,
     State,
 )
 from lstmrep.plan import Machine, Plan, PlanError, Problem, plan
@@ -36,6 +37,7 @@ __all__ = [
     "CompositeConfig",
     "CompositeModel",
     "CompositeOutput",
+    "FrameClassifier",
     "Machine",
     "Plan",
     "PlanError",

@@ -19,6 +19,7 @@ COMMANDS = {
     "extract": ("lstmrep.cli.extract", "features of the frames of videos, such as fc6, into a folder"),
     "train": ("lstmrep.cli.train", "train a composite model or a classifier from a configuration"),
     "eval": ("lstmrep.cli.evaluate", "score a trained model beside the baselines"),
+    "transfer": ("lstmrep.cli.transfer", "accuracy by labels a class, from pretrained encoders and from none"),
     "predict": ("lstmrep.cli.predict", "continue clips of a file"),
 }
 # Arguments of commands that are lists of settings.

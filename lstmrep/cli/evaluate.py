@@ -1,4 +1,4 @@
-"""``lstmrep eval``: the numbers of a trained model beside the baselines, its predictions, a gallery."""
+"""``lstmrep eval``: a trained model's numbers beside the baselines, predictions, a gallery; a classifier's accuracy."""
 
 from __future__ import annotations
 
@@ -14,13 +14,17 @@ from lstmrep.nn import CompositeModel
 
 if TYPE_CHECKING:
     from lstmrep.data import ClipDataset
-    from lstmrep.eval import Report
+    from lstmrep.eval import Report, VideoScores
+    from lstmrep.nn import ActionClassifier, FrameClassifier
     from lstmrep.train import Config
+
+    Classifier = ActionClassifier | FrameClassifier
 
 EPILOG = """examples:
   python -m lstmrep eval runs/digits
   python -m lstmrep eval runs/digits --split valid --clips 500 --steps 60
-  python -m lstmrep eval runs/digits data.num_digits=3"""
+  python -m lstmrep eval runs/digits data.num_digits=3
+  python -m lstmrep eval runs/rgb --fuse runs/flow"""
 MEAN_CLIPS = 1000
 KEEP = 100
 
@@ -34,19 +38,27 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--clips", type=int, default=1000, help="clips to score (default 1000)")
     parser.add_argument("--steps", type=int, help="future frames to predict (default: as trained)")
     parser.add_argument("--batch", type=int, default=100, help="clips at a time (default 100)")
+    parser.add_argument(
+        "--stride", type=int, default=8, help="features: frames from one window's start to the next's (default 8)"
+    )
     parser.add_argument("--out", type=Path, help="folder for numbers and frames (default: RUN/eval-SPLIT)")
+    parser.add_argument(
+        "--fuse", type=Path, nargs="+", default=[], metavar="RUN", help="classifiers: average with these, by video"
+    )
     parser.add_argument("--gallery", type=int, default=8, metavar="N", help="clips in the gallery; 0 writes none")
 
 
 def run(given: argparse.Namespace) -> int:
     """Evaluate a run."""
     model, config = runs.load_run(given.run)
-    if not isinstance(model, CompositeModel):
-        raise ValueError(f"lstmrep eval: {given.run} holds a {type(model).__name__}; eval scores predicted frames.")
     config = _with_changes(config, given.changes)
     for name in ("clips", "batch"):
         if getattr(given, name) < 1:
             raise ValueError(f"lstmrep eval: --{name} is {getattr(given, name)}, expected 1 or more.")
+    if not isinstance(model, CompositeModel):
+        return _classify(model, config, given)
+    if given.fuse:
+        raise ValueError(f"lstmrep eval: --fuse is for classifiers, and {given.run} holds a {type(model).__name__}.")
     report = evaluate_run(model, config, given.split, clips=given.clips, steps=given.steps, batch=given.batch)
     print(report.table())
     out = given.out or given.run / f"eval-{given.split}"
@@ -55,6 +67,52 @@ def run(given: argparse.Namespace) -> int:
     if given.gallery:
         print(f"gallery   {write_gallery(out, report, config, given.run, given.gallery)}")
     return 0
+
+
+def _classify(model: Classifier, config: Config, given: argparse.Namespace) -> int:
+    """Accuracy over clips and videos, and of the mean of several classifiers."""
+    from lstmrep.eval import fuse
+
+    how = {"clips": given.clips, "stride": given.stride, "batch": given.batch}
+    scores = {str(given.run): score_run(model, config, given.split, **how)}
+    for other in given.fuse:
+        model_there, config_there = runs.load_run(other)
+        if isinstance(model_there, CompositeModel) or config_there is None:
+            raise ValueError(f"lstmrep eval: --fuse {other} is no run of a classifier.")
+        scores[str(other)] = score_run(model_there, config_there, given.split, **how)
+    if given.fuse:
+        scores["mean of these"] = fuse(list(scores.values()))
+    out = given.out or given.run / f"eval-{given.split}"
+    found = list(scores.values())[-1]
+    for one in list(scores.values())[: len(given.fuse) + 1]:
+        print(f"data      {one.description}")
+    print(f"videos    {len(found.videos)}, {int((found.windows == 0).sum())} too short for a window")
+    width = max(map(len, [*scores, "always the largest class"]))
+    print(f"\n{'right, %':{width}}  windows  videos")
+    for name, one in scores.items():
+        clips = "" if one.clip_accuracy is None else f"{100 * one.clip_accuracy:.1f}"
+        print(f"{name:{width}}  {clips:>7}  {100 * one.accuracy:6.1f}")
+    print(f"{'always the largest class':{width}}  {'':7}  {100 * found.majority:6.1f}")
+    found.save(out)
+    print(f"\nsaved     {out}")
+    return 0
+
+
+def score_run(
+    model: Classifier, config: Config, split: str, *, clips: int = 1000, stride: int = 8, batch: int = 100
+) -> VideoScores:
+    """Score a classifier on a split of its configuration's data.
+
+    Args:
+        model, split, batch: as of ``lstmrep.eval.score_videos``.
+        config: its ``data`` section is used.
+        clips: how many, of data without videos.
+        stride: of features, frames from one window's start to the next one's, whatever it was in training.
+    """
+    from lstmrep.eval import score_videos
+
+    changes = {"stride": stride} if config.data.get("name") == "percepts" else {}
+    return score_videos(model, runs.make_data(config, split, **changes), clips=clips, batch=batch)
 
 
 def evaluate_run(

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from lstmrep.cli import runs
 from lstmrep.files import replacing
-from lstmrep.nn import ActionClassifier
+from lstmrep.nn import CompositeModel
 
 EPILOG = """input: an array [B, T, *frame] or one clip [T, *frame]: floating point in [0, 1], or 8-bit, which is
 divided by 255.
@@ -36,8 +36,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(given: argparse.Namespace) -> int:
     """Predict and write."""
     model, _ = runs.load_run(given.run)
-    if isinstance(model, ActionClassifier):
-        raise ValueError(f"lstmrep predict: {given.run} holds an ActionClassifier; predict continues frames.")
+    if not isinstance(model, CompositeModel):
+        raise ValueError(f"lstmrep predict: {given.run} holds a {type(model).__name__}; predict continues frames.")
     frames = read_clips(given.input, model.config.input_size)
     by_batch = frames.split(BATCH)
     turned = [b if model.batch_first else b.transpose(0, 1) for b in by_batch]

@@ -15,7 +15,7 @@ from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lstmrep.nn import ActionClassifier, CompositeModel
+from lstmrep.nn import ActionClassifier, CompositeModel, FrameClassifier
 
 if TYPE_CHECKING:
     from lstmrep.data import ClipDataset
@@ -23,7 +23,10 @@ if TYPE_CHECKING:
 
 CONFIGS = "configs"
 MODEL = "model"
-Model = CompositeModel | ActionClassifier
+Model = CompositeModel | ActionClassifier | FrameClassifier
+CLASSES: tuple[type[Model], ...] = (CompositeModel, ActionClassifier, FrameClassifier)
+# What a classifier shares with the encoder that it starts from.
+FROM_ENCODER = ("input_size", "hidden_size", "num_layers", "peephole", "cell")
 
 
 def shipped() -> list[str]:
@@ -78,34 +81,73 @@ def make_data(config: Config, split: str, **changes: Any) -> ClipDataset:
 
 
 def resolve(config: Config, data: ClipDataset | None) -> Config:
-    """The configuration with the frame's size filled in from the data, where it is left out."""
+    """The configuration with what is left out filled in: sizes from the data, and from the encoder to start from."""
     model = dict(config.model)
-    if data is not None and "preset" not in model:
+    if "encoder" in model:
+        told = json.loads((_model_folder(model["encoder"]) / "config.json").read_text(encoding="utf-8"))
+        for name in FROM_ENCODER:
+            if name in told:
+                model.setdefault(name, told[name])
+    elif data is not None and "preset" not in model:
         model.setdefault("input_size", math.prod(data.frame_shape))
+    if "num_classes" in model and not model["num_classes"] and data is not None:
+        model["num_classes"] = getattr(data, "num_classes", 0)
     return dataclasses.replace(config, model=model)
 
 
 def make_model(config: Config, device: str | None = None) -> Model:
-    """The model of a configuration: a classifier where it says ``num_classes``.
+    """The model of a configuration: with ``num_classes`` a classifier, of single frames where there is no LSTM's size.
+
+    Args:
+        config: its ``model`` section: arguments of the class, ``preset``, and for a classifier ``encoder``, the run
+            whose encoder it starts from, and ``freeze``, which trains the softmax alone.
+        device: of the parameters; on ``"meta"`` nothing is loaded.
 
     Raises:
-        ValueError: a setting is missing or not known; one sentence names it.
+        FileNotFoundError, ValueError: a setting is missing or not known, or there is no such encoder.
     """
     from lstmrep.train.settings import nearest
 
     settings = dict(config.model)
-    kind: type[Model] = ActionClassifier if "num_classes" in settings else CompositeModel
     preset = settings.pop("preset", None)
+    encoder, freeze = settings.pop("encoder", None), settings.pop("freeze", False)
+    kind: type[Model] = CompositeModel
+    if "num_classes" in settings:
+        kind = ActionClassifier if "hidden_size" in settings or preset is not None else FrameClassifier
     known = [name for name in inspect.signature(kind).parameters if name != "dtype"]
     for name in settings:
         if name not in known:
             raise ValueError(f"lstmrep train: setting 'model.{name}' is not known; {nearest(name, known)}.")
     if preset is None:
         for name in ("input_size", "hidden_size"):
-            if name not in settings:
+            if name in known and name not in settings:
                 raise ValueError(f"lstmrep train: setting 'model.{name}' is missing; give it, or model.preset.")
+    if (encoder is not None or freeze) and kind is not ActionClassifier:
+        raise ValueError(
+            f"lstmrep train: setting 'model.{'freeze' if encoder is None else 'encoder'}' is for a classifier with an "
+            "LSTM; give model.num_classes too, or leave it out."
+        )
+    if freeze and encoder is None:
+        raise ValueError(
+            "lstmrep train: setting 'model.freeze' is true and there is no model.encoder to keep as it is."
+        )
     settings.setdefault("device", device)
-    return kind(**settings) if preset is None else kind.from_preset(preset, **settings)
+    model = kind(**settings) if preset is None else kind.from_preset(preset, **settings)  # type: ignore[union-attr]
+    if encoder is not None and device != "meta":
+        assert isinstance(model, ActionClassifier)
+        model.load_encoder(_encoder(encoder), freeze=bool(freeze))
+    return model
+
+
+def _encoder(folder: str | Path) -> CompositeModel:
+    """The model that a classifier starts from."""
+    source, _ = load_run(folder)
+    if not isinstance(source, CompositeModel):
+        raise ValueError(
+            f"lstmrep train: model.encoder is {folder}, which holds a {type(source).__name__}; name the folder of a "
+            "composite model's run."
+        )
+    return source
 
 
 def load_run(folder: str | Path) -> tuple[Model, Config | None]:
@@ -116,6 +158,15 @@ def load_run(folder: str | Path) -> tuple[Model, Config | None]:
     """
     from lstmrep.train import load
 
+    path = _model_folder(folder)
+    name = json.loads((path / "config.json").read_text(encoding="utf-8")).get("model")
+    kind: type[Model] = next((one for one in CLASSES if one.__name__ == name), CompositeModel)
+    run = Path(folder) / "config.toml"
+    return kind.from_pretrained(path), load(run) if run.is_file() else None
+
+
+def _model_folder(folder: str | Path) -> Path:
+    """Where the files of a run's model are."""
     folder = Path(folder)
     path = folder / MODEL if (folder / MODEL).is_dir() else folder
     if not (path / "config.json").is_file():
@@ -125,7 +176,4 @@ def load_run(folder: str | Path) -> tuple[Model, Config | None]:
             else "pass a folder that lstmrep train or save_pretrained wrote"
         )
         raise FileNotFoundError(f"lstmrep: no trained model in {folder}; {hint}.")
-    name = json.loads((path / "config.json").read_text(encoding="utf-8")).get("model")
-    kind: type[Model] = ActionClassifier if name == ActionClassifier.__name__ else CompositeModel
-    config = load(folder / "config.toml") if (folder / "config.toml").is_file() else None
-    return kind.from_pretrained(path), config
+    return path

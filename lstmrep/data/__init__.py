@@ -9,6 +9,7 @@ from lstmrep.data.digits import Digits, load_digits
 from lstmrep.data.encoders import FrameEncoder, projection, vgg16
 from lstmrep.data.excerpts import Excerpt, random_excerpts
 from lstmrep.data.extraction import Extracted, VideoFrames, extract
+from lstmrep.data.few import FewClips
 from lstmrep.data.fixed import SequenceFile
 from lstmrep.data.moving import Clips, MovingMNIST
 from lstmrep.data.patches import VideoPatches
@@ -23,6 +24,7 @@ __all__ = [
     "Excerpt",
     "Extracted",
     "FeatureStore",
+    "FewClips",
     "FrameEncoder",
     "MovingMNIST",
     "Percepts",

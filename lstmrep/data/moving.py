@@ -143,6 +143,11 @@ class MovingMNIST(ClipDataset):
         return self.length
 
     @property
+    def num_classes(self) -> int:
+        """Of the label ``"direction"``; 0 for others."""
+        return 4 if self.labels == "direction" else 0
+
+    @property
     def description(self) -> str:
         """Source, split, seed and settings in one line."""
         low, high = self.num_digits

@@ -11,6 +11,7 @@ from typing import Any
 from lstmrep.data.arguments import one_of
 from lstmrep.data.dataset import ClipDataset
 from lstmrep.data.digits import load_digits
+from lstmrep.data.few import FewClips
 from lstmrep.data.fixed import SequenceFile
 from lstmrep.data.moving import MovingMNIST
 from lstmrep.data.patches import VideoPatches
@@ -25,7 +26,8 @@ def make(name: str, split: str, **settings: Any) -> ClipDataset:
 
     ``make("moving_mnist", split, ...)`` loads digits (``source``, default ``"sklearn"``; ``root``; ``digit_size``,
     default 28, for glyphs 5; ``digit_seed``, default 0) and moves them; other settings are those of
-    :class:`MovingMNIST`. The same settings give each split digits and clips of its own.
+    :class:`MovingMNIST`. The same settings give each split digits and clips of its own. ``per_class`` and
+    ``resampling`` thin out the training split (:class:`FewClips`).
 
     ``make("sequence_file", split, path=..., ...)`` reads a file; other settings are those of :class:`SequenceFile`.
     ``path``, ``clips`` and ``md5`` may be mappings by split, such as ``clips={"valid": (0, 1000), "test": (1000,
@@ -68,11 +70,14 @@ def _moving_mnist(
     root: str | Path | None = None,
     digit_size: int | None = None,
     digit_seed: int = 0,
+    per_class: int | None = None,
+    resampling: int = 0,
     **rest: Any,
 ) -> ClipDataset:
     if digit_size is None:
         digit_size = GLYPH_SIZE if source == "glyphs" else SIDE
-    return MovingMNIST(load_digits(source, split, root, digit_size, seed=digit_seed), **rest)
+    made = MovingMNIST(load_digits(source, split, root, digit_size, seed=digit_seed), **rest)
+    return made if per_class is None or split != "train" else FewClips(made, per_class, resampling)
 
 
 def _sequence_file(

@@ -14,11 +14,13 @@ from lstmrep.eval.cost import flops_per_clip, parameters
 from lstmrep.eval.evaluate import evaluate, recompute
 from lstmrep.eval.metrics import cross_entropy, entropy, half_squared_error, mae, mse, psnr, squared_error, ssim
 from lstmrep.eval.report import Report, Row, load
+from lstmrep.eval.videos import VideoScores, fuse, score_videos
 
 __all__ = [
     "PooledAccuracy",
     "Report",
     "Row",
+    "VideoScores",
     "class_accuracy",
     "clip_accuracy",
     "confusion",
@@ -28,6 +30,7 @@ __all__ = [
     "entropy",
     "evaluate",
     "flops_per_clip",
+    "fuse",
     "half_squared_error",
     "linear_motion",
     "load",
@@ -40,6 +43,7 @@ __all__ = [
     "pooled_accuracy",
     "psnr",
     "recompute",
+    "score_videos",
     "squared_error",
     "ssim",
     "windows",

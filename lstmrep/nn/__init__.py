@@ -2,6 +2,7 @@
 
 from lstmrep.nn.classifier import ActionClassifier, ClassifierConfig, ClassifierOutput
 from lstmrep.nn.composite import CompositeConfig, CompositeModel, CompositeOutput
+from lstmrep.nn.frame_classifier import FrameClassifier, FrameClassifierConfig
 from lstmrep.nn.lstm import LSTM
 from lstmrep.nn.stack import State
 from lstmrep.nn.vgg import VGG16
@@ -15,5 +16,7 @@ __all__ = [
     "CompositeConfig",
     "CompositeModel",
     "CompositeOutput",
+    "FrameClassifier",
+    "FrameClassifierConfig",
     "State",
 ]

@@ -61,6 +61,30 @@ class ClassifierOutput:
         return getattr(self, key if isinstance(key, str) else fields(self)[key].name)
 
 
+def classified(who: str, logits: Tensor, labels: Tensor | None, batch_first: bool) -> ClassifierOutput:
+    """What a classifier returns: each step's softmax averaged, and the loss, in float32 at least.
+
+    Args:
+        who: the class, for messages.
+        logits: ``[T, B, K]``.
+        labels: int64 ``[B]``, or none.
+        batch_first: whether logits are returned as ``[B, T, K]``.
+    """
+    wide = logits.to(torch.float64 if logits.dtype == torch.float64 else torch.float32)
+    loss = None
+    if labels is not None:
+        _check_labels(f"lstmrep.{who}", labels, wide.shape[1])
+        loss = functional.cross_entropy(wide.flatten(0, 1), labels.repeat(wide.shape[0]))
+    return ClassifierOutput(loss, logits.transpose(0, 1) if batch_first else logits, wide.softmax(-1).mean(0))
+
+
+def _check_labels(who: str, labels: Tensor, batch: int) -> None:
+    if labels.dtype != torch.int64:
+        raise TypeError(f"{who}: argument 'labels' is {labels.dtype}, expected torch.int64; pass labels.long().")
+    if tuple(labels.shape) != (batch,):
+        raise ValueError(f"{who}: argument 'labels' has shape {tuple(labels.shape)}, expected [B] = {(batch,)}.")
+
+
 class ActionClassifier(Pretrained, nn.Module):
     """LSTM layers and a softmax at every step; the clip's probabilities are the mean over steps.
 
@@ -162,17 +186,7 @@ class ActionClassifier(Pretrained, nn.Module):
         h, _ = self.lstm(x.transpose(0, 1) if c.batch_first else x)
         if c.dropout and self.training:
             h = functional.dropout(h, c.dropout, training=True)
-        logits = self.head(h)
-        wide = logits.to(torch.float64 if logits.dtype == torch.float64 else torch.float32)
-        loss = None
-        if labels is not None:
-            self._check_labels(labels, wide.shape[1])
-            loss = functional.cross_entropy(wide.flatten(0, 1), labels.repeat(wide.shape[0]))
-        return ClassifierOutput(
-            loss=loss,
-            logits=logits.transpose(0, 1) if c.batch_first else logits,
-            probabilities=wide.softmax(-1).mean(0),
-        )
+        return classified("ActionClassifier", self.head(h), labels, c.batch_first)
 
     @torch.no_grad()
     def predict(self, frames: Tensor) -> Tensor:
@@ -217,10 +231,3 @@ class ActionClassifier(Pretrained, nn.Module):
     def problems(self, batch: int, steps: int) -> list[Problem]:
         """What each layer asks of the op; for ``lstmrep.explain``."""
         return self.lstm.problems(batch, steps)
-
-    def _check_labels(self, labels: Tensor, batch: int) -> None:
-        who = "lstmrep.ActionClassifier"
-        if labels.dtype != torch.int64:
-            raise TypeError(f"{who}: argument 'labels' is {labels.dtype}, expected torch.int64; pass labels.long().")
-        if tuple(labels.shape) != (batch,):
-            raise ValueError(f"{who}: argument 'labels' has shape {tuple(labels.shape)}, expected [B] = {(batch,)}.")
