@@ -19,6 +19,7 @@ COMMANDS = {
     "train": ("lstmrep.cli.train", "train a composite model or a classifier from a configuration"),
     "eval": ("lstmrep.cli.evaluate", "score a trained model beside the baselines"),
     "predict": ("lstmrep.cli.predict", "continue clips of a file"),
+    "flow": ("lstmrep.cli.flow", "optical flow of a folder of videos"),
 }
 # Arguments of commands that are lists of settings.
 WORDS = ("config", "changes")
