@@ -168,6 +168,10 @@ class TestFolder:
             raise RuntimeError("stopped")
 
         flow.write_flow(tmp_path, "a", np.zeros((1, 4, 4, 2)), FlowSettings())
+        with pytest.raises(
+            TypeError, match=r"argument 'fields' has no len\(\); pass the number of its fields as count"
+        ):
+            flow.write_flow(tmp_path, "b", stopped(), FlowSettings())
         with pytest.raises(RuntimeError, match="stopped"):
             flow.write_flow(tmp_path, "b", stopped(), FlowSettings(), count=2)
         killed = tmp_path / ".b.mp4.abcd_123.npy"

@@ -13,7 +13,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence, Sized
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -288,10 +288,15 @@ def write_flow(
         The file: :func:`flow_path`.
 
     Raises:
+        TypeError: fields have no ``len()`` and there is no count.
         ValueError: the folder has other settings, or fields are not as many as said, differ in size or are not finite.
     """
+    if count is None:
+        if not isinstance(fields, Sized):
+            raise TypeError(f"{CALLER}: argument 'fields' has no len(); pass the number of its fields as count.")
+        count = len(fields)
+    total = whole(CALLER, "count", count, 1)
     claim_folder(folder, settings)
-    total = whole(CALLER, "count", len(fields) if count is None else count, 1)  # type: ignore[arg-type]
     path = flow_path(folder, name)
     with replacing(path) as temporary:
         shape: tuple[int, ...] | None = None
