@@ -6,7 +6,7 @@ import importlib
 from typing import Any
 
 # Where a module's package goes by another name.
-PACKAGES = {"sklearn": "scikit-learn", "skimage": "scikit-image", "PIL": "pillow"}
+PACKAGES = {"sklearn": "scikit-learn", "skimage": "scikit-image", "PIL": "pillow", "cv2": "opencv-python-headless"}
 
 
 def package(name: str, caller: str, extra: str) -> Any:

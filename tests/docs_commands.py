@@ -356,6 +356,7 @@ def known_variable(command: Command, name: str) -> None:
 
 TRAINING = ("sklearn", "safetensors")
 PICTURES = (*TRAINING, "PIL", "matplotlib")
+FLOW = ("cv2", "av", "PIL", "skimage")
 
 RULES = [
     Rule(r"python -m lstmrep( train| eval| predict)?", mention=True, toy=help_of),
@@ -365,6 +366,7 @@ RULES = [
     Rule(r"torchrun .*-m lstmrep train .+", needs=(*TRAINING, "torch.distributed.run"), toy=small_training),
     Rule(r"python -m lstmrep eval .+", needs=PICTURES, toy=small_evaluation),
     Rule(r"python -m lstmrep predict .+", needs=TRAINING, toy=as_it_is),
+    Rule(r"python -m lstmrep flow .+", needs=FLOW, toy=as_it_is),
     Rule(r"python benchmarks/gpu_check\.py --emulated", elsewhere=run_by_test),
     Rule(
         r"python benchmarks/gpu_check\.py( .+)?",
@@ -374,6 +376,7 @@ RULES = [
     ),
     Rule(r"python benchmarks/bench_lstm\.py", elsewhere=run_by_ci_from_readme),
     Rule(r"python benchmarks/bench_lstm\.py .+", toy=small_bench),
+    Rule(r"python benchmarks/bench_flow\.py", needs=FLOW, toy=lambda words: ["--runs", "1"]),
     Rule(r"python benchmarks/bench_overhead\.py", toy=lambda words: ["--rounds", "1"]),
     Rule(r'pip install "\.\[(bench|test,files)\]"', elsewhere=run_by_ci_from_readme),
     Rule(r"LSTMREP_NATIVE=0 pip install \.", elsewhere=run_by_ci_without_native),

@@ -44,3 +44,21 @@ def write_pictures(folder: Path, frames: np.ndarray, suffix: str = ".png") -> Pa
     for k, frame in enumerate(frames):
         Image.fromarray(frame).save(folder / f"frame{k}{suffix}")
     return folder
+
+
+def texture(height: int, width: int, seed: int = 0) -> np.ndarray:
+    """uint8 ``[H, W, 3]``: smooth random colours without an edge, by a low-pass of noise."""
+    noise = np.fft.fft2(np.random.default_rng(seed).standard_normal((height, width, 3)), axes=(0, 1))
+    y, x = np.fft.fftfreq(height)[:, None, None], np.fft.fftfreq(width)[None, :, None]
+    smooth = np.fft.ifft2(noise * np.exp(-40 * (x**2 + y**2)), axes=(0, 1)).real
+    low, high = smooth.min(), smooth.max()
+    return np.rint(255 * (smooth - low) / (high - low)).astype(np.uint8)
+
+
+def moving_texture(frames: int, shift: tuple[int, int], height: int = 64, width: int = 80, seed: int = 0) -> np.ndarray:
+    """uint8 ``[N, H, W, 3]``: a window of a texture; what it shows goes (right, down) pixels a frame."""
+    right, down = shift
+    room = frames * max(abs(right), abs(down))
+    large = texture(height + 2 * room, width + 2 * room, seed)
+    corners = [(room - k * down, room - k * right) for k in range(frames)]
+    return np.stack([large[top : top + height, left : left + width] for top, left in corners])

@@ -21,6 +21,7 @@ COMMANDS = {
     "eval": ("lstmrep.cli.evaluate", "score a trained model beside the baselines"),
     "transfer": ("lstmrep.cli.transfer", "accuracy by labels a class, from pretrained encoders and from none"),
     "predict": ("lstmrep.cli.predict", "continue clips of a file"),
+    "flow": ("lstmrep.cli.flow", "optical flow of a folder of videos"),
 }
 # Arguments of commands that are lists of settings.
 WORDS = ("config", "changes")

@@ -68,7 +68,7 @@ def find_videos(root: str | Path | Sequence[str | Path]) -> list[Video]:
         if not here:
             known = ", ".join(sorted((*FILES, *ARRAYS)))
             raise FileNotFoundError(f"{CALLER}: no video in {one}; expected files ({known}) or folders of pictures.")
-        found += sorted(here, key=lambda video: _by_number(video.name))
+        found += sorted(here, key=lambda video: by_number(video.name))
     return found
 
 
@@ -239,7 +239,7 @@ def _video(path: Path, name: str) -> Video:
     return Video(path, "array" if path.suffix.lower() in ARRAYS else "file", name)
 
 
-def _by_number(name: str) -> tuple[tuple[int, int, str], ...]:
+def by_number(name: str) -> tuple[tuple[int, int, str], ...]:
     """A key that puts ``v2`` before ``v10``."""
     parts = re.split(r"(\d+)", name)
     return tuple((0, int(p), p) if p.isdigit() else (1, 0, p) for p in parts)
@@ -292,7 +292,7 @@ def _unreadable(video: Video, error: Exception, after: int = 0) -> ValueError:
 
 def _pictures(folder: Path) -> list[Path]:
     found = [entry for entry in folder.iterdir() if entry.suffix.lower() in PICTURES]
-    return sorted(found, key=lambda entry: _by_number(entry.name))
+    return sorted(found, key=lambda entry: by_number(entry.name))
 
 
 def _opened(video: Video, resize: int | Sequence[int] | None, first: int, step: int) -> Iterator[Frames]:
