@@ -209,6 +209,10 @@ class TestTheRest:
         assert torch.equal(frames, base.frames) and torch.equal(directions, base.directions[:, 0])
         frames, shown = MovingMNIST(digits, labels="digits").batch(CLIPS)
         assert torch.equal(frames, base.frames) and torch.equal(shown, digits.labels[base.digit_indices])
+        frames, headings = MovingMNIST(digits, labels="heading").batch(CLIPS)
+        right, down = (base.velocities[:, -1, 0] > 0).long().unbind(-1)
+        assert torch.equal(frames, base.frames) and torch.equal(headings, right + 2 * down)
+        assert headings.dtype == torch.int64 and len(headings.unique()) == 4
         frame, label = MovingMNIST(digits, labels="direction")[7]
         assert torch.equal(frame, base.frames[7]) and label == base.directions[7, 0]
         items = MovingMNIST(digits, labels="digits").__getitems__([7, 8])

@@ -35,6 +35,19 @@ def test_loss_is_the_cross_entropy_of_every_step(frames):
     assert torch.equal(build().predict(frames), out.probabilities.argmax(1))
 
 
+def test_the_last_step_alone(frames):
+    labels = torch.tensor([4, 0, 2])
+    model, mean = build(pooling="last"), build()
+    out = model(frames, labels)
+    assert torch.equal(out.logits, mean(frames).logits)
+    assert_close(out.probabilities, out.logits[:, -1].softmax(-1))
+    assert_close(out.loss, -out.logits[:, -1].log_softmax(-1)[torch.arange(B), labels].mean())
+    turned = build(pooling="last", batch_first=False)(frames.transpose(0, 1), labels)
+    assert torch.equal(turned.probabilities, out.probabilities) and torch.equal(turned.loss, out.loss)
+    with pytest.raises(ValueError, match="argument 'pooling' is 'max', expected one of mean, last"):
+        build(pooling="max")
+
+
 def test_time_first(frames):
     out, other = build(batch_first=False)(frames.transpose(0, 1)), build()(frames)
     assert torch.equal(out.probabilities, other.probabilities)

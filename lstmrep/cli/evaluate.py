@@ -64,7 +64,9 @@ def run(given: argparse.Namespace) -> int:
     out = given.out or given.run / f"eval-{given.split}"
     report.save(out)
     print(f"\nsaved     {out}")
-    if given.gallery:
+    if given.gallery and report.arrays["inputs"].ndim != 5:
+        print("gallery   left out: features are no images")
+    elif given.gallery:
         print(f"gallery   {write_gallery(out, report, config, given.run, given.gallery)}")
     return 0
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -13,7 +14,7 @@ import torch
 
 if TYPE_CHECKING:
     from lstmrep.data.encoders import FrameEncoder
-    from lstmrep.data.extraction import VideoFrames
+    from lstmrep.data.extraction import Source
 
 EPILOG = """VIDEOS are files, folders of videos at any depth, or folders of pictures. The same command again adds
 what is missing: after a kill, or when videos were added.
@@ -21,7 +22,8 @@ what is missing: after a kill, or when videos were added.
 examples:
   python -m lstmrep extract UCF-101 --weights vgg16.pth --labels --out features/ucf101
   python -m lstmrep extract sports --weights vgg16.pth --hours 300 --out features/sports
-  python -m lstmrep extract VIDEOS --encoder projection --out features/try"""
+  python -m lstmrep extract VIDEOS --encoder projection --out features/try
+  python -m lstmrep extract FLOW --flow-stack 10 --weights temporal.pth --labels --out features/flow"""
 ENCODERS = ("vgg16", "projection")
 # Seconds between two lines where there is no bar.
 QUIET = 5.0
@@ -48,6 +50,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--mean", type=float, nargs="+", metavar="X", help="of each channel of 0 to 1 (ImageNet's)")
     parser.add_argument("--std", type=float, nargs="+", metavar="X", help="of each channel (ImageNet's)")
     parser.add_argument("--labels", action="store_true", help="the first folder of a video's name is its class")
+    parser.add_argument(
+        "--flow-stack", type=int, metavar="L", help="VIDEOS is a folder that flow wrote: features of L fields at a time"
+    )
     parser.add_argument("--every", type=int, default=1, metavar="K", help="one frame of K (default 1)")
     parser.add_argument("--hours", type=float, help="instead of whole videos: so many hours of random excerpts")
     parser.add_argument("--excerpts", type=int, metavar="N", help="or so many excerpts")
@@ -96,13 +101,15 @@ def run(given: argparse.Namespace) -> int:
     return 1 if made.failed else 0
 
 
-def _sources(given: argparse.Namespace) -> tuple[list[VideoFrames], dict[str, object]]:
+def _sources(given: argparse.Namespace) -> tuple[Sequence[Source], dict[str, object]]:
     from lstmrep.data.excerpts import hours_of, random_excerpts
     from lstmrep.data.extraction import VideoFrames
     from lstmrep.data.video import find_videos
 
     if given.every < 1:
         raise ValueError(f"lstmrep extract: --every is {given.every}, expected 1 or more.")
+    if given.flow_stack is not None:
+        return _flow(given)
     settings: dict[str, object] = {"every": given.every}
     if given.hours is None and given.excerpts is None:
         return [VideoFrames.of(video, given.every) for video in find_videos(given.videos)], settings
@@ -117,6 +124,19 @@ def _sources(given: argparse.Namespace) -> tuple[list[VideoFrames], dict[str, ob
         "seconds": given.seconds,
         "seed": given.seed,
     }
+
+
+def _flow(given: argparse.Namespace) -> tuple[Sequence[Source], dict[str, object]]:
+    from lstmrep.data.extraction import FlowStacks
+    from lstmrep.data.flow import find_flow, read_settings
+
+    if len(given.videos) != 1 or given.every != 1 or given.hours is not None or given.excerpts is not None:
+        raise ValueError(
+            "lstmrep extract: --flow-stack takes one folder that flow wrote, and neither --every nor excerpts."
+        )
+    how = dataclasses.asdict(read_settings(given.videos[0]))
+    found = [FlowStacks(one, given.flow_stack) for one in find_flow(given.videos[0])]
+    return found, {"flow": how, "flow_stack": given.flow_stack}
 
 
 def _classes(names: Sequence[str]) -> tuple[list[int], list[str]]:

@@ -29,10 +29,11 @@ Results that are in the folder already are not formed again, so a run that was s
 again; other encoders, numbers and tasks can be added later.
 
 examples:
-  python -m lstmrep transfer toy_direction --encoder none composite=runs/toy --labels 4 16 64 --out runs/transfer
+  python -m lstmrep transfer toy_heading --encoder none composite=runs/toy --labels 4 16 64 --out runs/transfer
   python -m lstmrep transfer actions_small data.root=FEATURES --encoder pre=runs/pre --labels 1 all --out runs/few"""
 RESULTS, TASKS = "results.csv", "tasks.json"
 FIELDS = ("task", "encoder", "labels", "resampling", "accuracy")
+UNDER_WAY = "under-way"
 NONE, ALL = "none", "all"
 
 
@@ -81,7 +82,8 @@ def run(given: argparse.Namespace) -> int:
             return 130
         done[cell] = accuracy
         _write_results(given.out, done)
-        shutil.rmtree(_folder(given.out, cell), ignore_errors=True)
+        # Of a classifier that is counted nothing is needed any more.
+        shutil.rmtree(given.out / UNDER_WAY, ignore_errors=True)
         print(
             f"{number}/{len(wanted)}  {cell.encoder}, {cell.labels} labels a class, resampling {cell.resampling}: "
             f"{100 * accuracy:.1f} % right",
@@ -121,7 +123,7 @@ def _classifier(config: Config, cell: Cell, encoder: str | None, given: argparse
 
 
 def _folder(out: Path, cell: Cell) -> Path:
-    return out / "under-way" / "-".join(map(str, cell))
+    return out / UNDER_WAY / "-".join(map(str, cell))
 
 
 def _encoders(words: Iterable[str]) -> dict[str, str | None]:

@@ -8,7 +8,7 @@ from lstmrep.data.dataset import ClipDataset
 from lstmrep.data.digits import Digits, load_digits
 from lstmrep.data.encoders import FrameEncoder, projection, vgg16
 from lstmrep.data.excerpts import Excerpt, random_excerpts
-from lstmrep.data.extraction import Extracted, VideoFrames, extract
+from lstmrep.data.extraction import Extracted, FlowStacks, VideoFrames, extract
 from lstmrep.data.few import FewClips
 from lstmrep.data.fixed import SequenceFile
 from lstmrep.data.moving import Clips, MovingMNIST
@@ -25,6 +25,7 @@ __all__ = [
     "Extracted",
     "FeatureStore",
     "FewClips",
+    "FlowStacks",
     "FrameEncoder",
     "MovingMNIST",
     "Percepts",

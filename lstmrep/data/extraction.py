@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from lstmrep.data.arguments import whole
 from lstmrep.data.encoders import FrameEncoder
 from lstmrep.data.excerpts import Excerpt
+from lstmrep.data.flow import FlowVideo, read_flow, stack
 from lstmrep.data.store import ABOUT, FeatureStore, StoreWriter, size_of
 from lstmrep.data.video import Frames, Video, grey, iterate_frames
 from lstmrep.optional import package
@@ -73,6 +74,30 @@ class VideoFrames:
 
 
 @dataclass(frozen=True)
+class FlowStacks:
+    """Stacks of a video's optical flow: uint8 ``[n, H, W, 2L]``, one for every frame that L fields begin at.
+
+    Args:
+        flow: of the video, from ``lstmrep.data.flow.find_flow``; the frames' size is that of the flow.
+        length: L, fields of a stack; 1 or 10 in the paper.
+    """
+
+    flow: FlowVideo
+    length: int
+
+    @property
+    def name(self) -> str:
+        """The video's, so that scores of both streams can be averaged."""
+        return self.flow.name
+
+    def groups(self, encoder: FrameEncoder, size: int) -> Iterator[Frames]:
+        """See :class:`Source`."""
+        stacks = stack(read_flow(self.flow)[0], self.length)
+        for first in range(0, len(stacks), size):
+            yield np.ascontiguousarray(np.moveaxis(stacks[first : first + size], 1, -1))
+
+
+@dataclass(frozen=True)
 class Extracted:
     """What :func:`extract` came to.
 
@@ -105,7 +130,7 @@ def extract(
     else; the same call goes on. A video is known by its name: one whose frames have changed is not noticed.
 
     Args:
-        sources: the videos (:class:`VideoFrames`), each of a name of its own.
+        sources: the videos (:class:`VideoFrames`, :class:`FlowStacks`), each of a name of its own.
         encoder: frames to vectors.
         out: folder of the store.
         labels: class of each video, or none.

@@ -24,7 +24,7 @@ from lstmrep.data.render import OVERLAPS, draw, saturated
 from lstmrep.data.sources import SPLITS
 
 CALLER = "lstmrep.data.MovingMNIST"
-LABELS = ("direction", "digits")
+LABELS = ("direction", "heading", "digits")
 DIRECTIONS = ("right", "down", "left", "up")
 MOST_DIGITS = 100
 
@@ -89,7 +89,9 @@ class MovingMNIST(ClipDataset):
             a clip may have the same image twice, as in the original.
         color: draw each digit in a random saturated colour, C = 3.
         labels: None, ``"direction"`` (int64: of the first digit's first velocity in pixels, whichever is the largest of
-            0 right, 1 down, 2 left, 3 up) or ``"digits"`` (int64 ``[n]``, -1 where a clip has fewer).
+            0 right, 1 down, 2 left, 3 up), ``"heading"`` (int64: where the first digit is heading after the last frame,
+            0 up and left, 1 up and right, 2 down and left, 3 down and right) or ``"digits"`` (int64 ``[n]``, -1 where a
+            clip has fewer).
         seed: of everything, 0 <= seed < 2**64.
         length: what ``len()`` says; the stream does not end there.
 
@@ -144,8 +146,8 @@ class MovingMNIST(ClipDataset):
 
     @property
     def num_classes(self) -> int:
-        """Of the label ``"direction"``; 0 for others."""
-        return 4 if self.labels == "direction" else 0
+        """Of the labels ``"direction"`` and ``"heading"``; 0 for others."""
+        return 4 if self.labels in ("direction", "heading") else 0
 
     @property
     def description(self) -> str:
@@ -177,6 +179,9 @@ class MovingMNIST(ClipDataset):
         frames = torch.from_numpy(self._draw(plan))
         if self.labels == "direction":
             return frames, self._directions(plan)[:, 0]
+        if self.labels == "heading":
+            right, down = np.moveaxis(plan.motion.velocities[:, -1, 0] > 0, -1, 0)
+            return frames, torch.from_numpy(right + 2 * down.astype(np.int64))
         if self.labels == "digits":
             return frames, self._digit_labels(plan)
         return frames

@@ -22,6 +22,9 @@ from lstmrep.ops.validate import CELLS
 from lstmrep.plan import BACKENDS, Problem
 
 
+POOLINGS = ("mean", "last")
+
+
 @dataclass(frozen=True)
 class ClassifierConfig:
     """The arguments of :class:`ActionClassifier`, as ``model.config`` keeps and ``config.json`` holds them."""
@@ -31,6 +34,7 @@ class ClassifierConfig:
     num_classes: int
     num_layers: int = 1
     dropout: float = 0.0
+    pooling: str = "mean"
     peephole: bool = True
     cell: str = "tanh"
     batch_first: bool = True
@@ -42,6 +46,7 @@ class ClassifierConfig:
         check_sizes(who, self.input_size, self.hidden_size, self.num_layers)
         count(who, "num_classes", self.num_classes, 2)
         probability(who, "dropout", self.dropout)
+        choice(who, "pooling", self.pooling, POOLINGS)
         for name in ("peephole", "batch_first", "recompute"):
             option(who, name, getattr(self, name))
         choice(who, "cell", self.cell, CELLS)
@@ -51,7 +56,7 @@ class ClassifierConfig:
 @dataclass
 class ClassifierOutput:
     """What a call returns, by name or by position: ``loss`` (none without labels), ``logits [B, T, K]`` (``[T, B, K]``
-    without batch_first) and ``probabilities [B, K]``, the mean over steps of each step's softmax."""
+    without batch_first) and ``probabilities [B, K]``, the mean over steps of each step's softmax, or the last step's."""
 
     loss: Tensor | None
     logits: Tensor
@@ -61,7 +66,9 @@ class ClassifierOutput:
         return getattr(self, key if isinstance(key, str) else fields(self)[key].name)
 
 
-def classified(who: str, logits: Tensor, labels: Tensor | None, batch_first: bool) -> ClassifierOutput:
+def classified(
+    who: str, logits: Tensor, labels: Tensor | None, batch_first: bool, pooling: str = "mean"
+) -> ClassifierOutput:
     """What a classifier returns: each step's softmax averaged, and the loss, in float32 at least.
 
     Args:
@@ -69,8 +76,10 @@ def classified(who: str, logits: Tensor, labels: Tensor | None, batch_first: boo
         logits: ``[T, B, K]``.
         labels: int64 ``[B]``, or none.
         batch_first: whether logits are returned as ``[B, T, K]``.
+        pooling: ``"mean"``: every step counts; ``"last"``: the last one alone.
     """
-    wide = logits.to(torch.float64 if logits.dtype == torch.float64 else torch.float32)
+    counted = logits if pooling == "mean" else logits[-1:]
+    wide = counted.to(torch.float64 if logits.dtype == torch.float64 else torch.float32)
     loss = None
     if labels is not None:
         _check_labels(f"lstmrep.{who}", labels, wide.shape[1])
@@ -95,6 +104,8 @@ class ActionClassifier(Pretrained, nn.Module):
         num_layers: L, stacked layers. Default 1.
         dropout: probability of dropping a value between layers, the softmax being the last, in training; never
             through time. Default 0.
+        pooling: ``"mean"``, the paper's: the clip's probabilities are the mean over steps, and every step is trained;
+            ``"last"``: the last step alone, for labels that hold at the end of a clip. Default ``"mean"``.
         peephole, cell, batch_first, recompute, backend, init, device, dtype: as for ``lstmrep.CompositeModel``.
 
     Raises:
@@ -120,6 +131,7 @@ class ActionClassifier(Pretrained, nn.Module):
         num_layers: int = 1,
         *,
         dropout: float = 0.0,
+        pooling: str = "mean",
         peephole: bool = True,
         cell: str = "tanh",
         batch_first: bool = True,
@@ -136,6 +148,7 @@ class ActionClassifier(Pretrained, nn.Module):
             num_classes=num_classes,
             num_layers=num_layers,
             dropout=dropout,
+            pooling=pooling,
             peephole=peephole,
             cell=cell,
             batch_first=batch_first,
@@ -175,7 +188,7 @@ class ActionClassifier(Pretrained, nn.Module):
         Args:
             frames: ``[B, T, *frame]`` (``[T, B, *frame]`` without batch_first).
             labels: ``[B]`` int64 from 0 to K-1; with them the loss is formed: the cross-entropy of the clip's label at
-                every step, mean over batch and steps.
+                every step that counts, mean over batch and steps.
 
         Returns:
             A :class:`ClassifierOutput`.
@@ -186,7 +199,7 @@ class ActionClassifier(Pretrained, nn.Module):
         h, _ = self.lstm(x.transpose(0, 1) if c.batch_first else x)
         if c.dropout and self.training:
             h = functional.dropout(h, c.dropout, training=True)
-        return classified("ActionClassifier", self.head(h), labels, c.batch_first)
+        return classified("ActionClassifier", self.head(h), labels, c.batch_first, c.pooling)
 
     @torch.no_grad()
     def predict(self, frames: Tensor) -> Tensor:
