@@ -14,7 +14,7 @@ SPLITS = ("train", "valid", "test")
 
 
 def test_names():
-    assert names() == ("moving_mnist", "sequence_file", "video_patches")
+    assert names() == ("moving_mnist", "sequence_file", "video_patches", "percepts")
     assert set(data.__all__) <= set(dir(data))
 
 

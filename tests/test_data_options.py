@@ -257,7 +257,11 @@ class TestErrors:
             (ValueError, "'overlap' is 'add', expected one of 'max', 'sum', 'occlude'", {"overlap": "add"}),
             (ValueError, "'bounce' is 'stop'", {"bounce": "stop"}),
             (ValueError, "'bounce_seed' is 3, expected None for bounce='clamp'", {"bounce_seed": 3}),
-            (ValueError, "'labels' is 'speed', expected one of None, 'direction', 'digits'", {"labels": "speed"}),
+            (
+                ValueError,
+                "'labels' is 'speed', expected one of None, 'direction', 'heading', 'digits'",
+                {"labels": "speed"},
+            ),
             (ValueError, "'seed' is -1", {"seed": -1}),
             (TypeError, "'seed' is None", {"seed": None}),
             (ValueError, "'length' is 0", {"length": 0}),

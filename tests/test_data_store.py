@@ -172,8 +172,9 @@ class TestRefused:
             FeatureStore(root)
         with h5py.File(root / "features.h5", "w") as file:
             file["a"], file["b"] = np.zeros((96, 2)), np.zeros((96, 2))
-        with pytest.raises(ValueError, match="has the arrays a, b, expected one, or one named 'hidden6'"):
+        with pytest.raises(ValueError, match="has the arrays a, b, and none named 'hidden6'; pass the name"):
             FeatureStore(root)
+        assert FeatureStore(root, dataset="b").size == 2
 
 
 def test_lists_of_videos(tmp_path):

@@ -16,8 +16,10 @@ from original_files import (
     composite_param,
     layer,
 )
+from percept_files import original_folder
 
 import lstmrep
+from lstmrep import data
 from lstmrep.train import config
 from lstmrep.train.pbtxt import load, parse
 
@@ -122,13 +124,39 @@ def test_classifier(write):
     optimizer = loaded["optimizer"]
     assert (optimizer["momentum"], optimizer["velocity_clip"], optimizer["weight_decay"]) == (0.0, 0.0, 0.00001)
     assert optimizer["gradient_scale"] == 16 * 128
-    assert loaded["data"] == {}
+    assert loaded["data"] == {
+        "name": "percepts",
+        "root": ".",
+        "num_frames": 16,
+        "stride": 1,
+        "labels": True,
+        "everything": True,
+        "dataset": "hidden6",
+        "features_file": {"train": "features.h5"},
+        "num_frames_file": {"train": "num_frames.txt"},
+        "labels_file": {"train": "labels.txt"},
+    }
     text = " ".join(loaded.notes)
     assert "lstm[0].w_diag have epsilon 0" in text
     assert "'weight_ih': uniform(0.001)" in text and "'head_weight': normal(0.001)" in text
     assert "'peephole': constant(0.0)" in text
-    assert "type LABELLED" in text and "dataset_name='hidden6'" in text
     assert "save_after is 0" in text
+
+
+def test_features_of_training_and_validation_are_read_from_their_own_files(write, tmp_path, monkeypatch):
+    """The released code's classifier, from its model file and its data files to a step of training."""
+    pytest.importorskip("h5py", reason="h5py is not installed")
+    own = {}
+    for split, labels in (("train", [0, 1, 2]), ("valid", [1, 0, 2])):
+        original_folder(tmp_path / split, frames=[20, 16, 30], labels=labels, size=4096, h5=True)
+        files = {"data_file": "features.h5", "labels_file": "labels.txt", "num_frames_file": "num_frames.txt"}
+        fields = {**DATASETS["ucf101_features"], **{k: f"{split}/{name}" for k, name in files.items()}}
+        own[split] = str(write(fields, split))
+    monkeypatch.chdir(tmp_path)
+    loaded = load(write(CLASSIFIER), own["train"], own["valid"])
+    train, valid = (data.make(**{**loaded["data"], "split": split}) for split in ("train", "valid"))
+    assert len(train) == len(valid) == 5 + 1 + 15
+    assert train[5][1] == 1 and valid[5][1] == 0 and train[0][0].shape == (16, 4096)
 
 
 @pytest.mark.parametrize("name", DATASETS)
@@ -139,7 +167,7 @@ def test_every_dataset_alone(name, write):
     if name == "bouncing_mnist":
         assert loaded["data"] == MOVING
     elif "features" in name:
-        assert loaded["data"] == {} and len(loaded.notes) == 1
+        assert loaded["data"]["features_file"] == DATASETS[name]["data_file"] and not loaded.notes
     else:
         assert loaded["data"]["path"] == DATASETS[name]["data_file"]
         assert loaded["data"]["frame_shape"][0] == DATASETS[name].get("num_colors", 1)

@@ -42,7 +42,7 @@ class Percepts(ClipDataset):
         per_class: so many videos of every class in split ``"train"``. Default: all.
         resampling: which draw of these. Default 0.
         seed: of all draws. Default 0.
-        files: other arguments of :class:`FeatureStore`, such as ``features="hidden6.h5"``.
+        files: other arguments of :class:`FeatureStore`, such as ``features_file="fc6.h5"``.
 
     Attributes:
         videos: names of the split's videos.

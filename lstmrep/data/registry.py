@@ -17,6 +17,7 @@ from lstmrep.data.moving import MovingMNIST
 from lstmrep.data.patches import VideoPatches
 from lstmrep.data.percepts import Percepts
 from lstmrep.data.sources import GLYPH_SIZE, SIDE, SPLITS
+from lstmrep.data.store import FeatureStore
 
 CALLER = "lstmrep.data.make"
 
@@ -36,6 +37,7 @@ def make(name: str, split: str, **settings: Any) -> ClipDataset:
     ``make("video_patches", split, root=..., ...)`` crops videos; other settings are those of :class:`VideoPatches`.
 
     ``make("percepts", split, root=..., ...)`` takes windows of features; other settings are those of :class:`Percepts`.
+    Those that name files may be mappings by split, such as ``features_file={"train": "a.h5", "valid": "b.h5"}``.
 
     Args:
         name: one of :func:`names`.
@@ -52,7 +54,9 @@ def make(name: str, split: str, **settings: Any) -> ClipDataset:
     one_of(CALLER, "split", split, SPLITS)
     build, dataset = _DATASETS[name]
     parameters = {**inspect.signature(build).parameters, **inspect.signature(dataset).parameters}
-    known = [key for key in parameters if key not in ("split", "rest", "digits")]
+    if dataset is Percepts:
+        parameters |= inspect.signature(FeatureStore).parameters
+    known = [key for key in parameters if key not in ("split", "rest", "digits", "files")]
     unknown = [key for key in settings if key not in known]
     if unknown:
         raise ValueError(f"{CALLER}: setting '{unknown[0]}' of {name} is not known; known are {', '.join(known)}.")
@@ -112,14 +116,17 @@ def _video_patches(split: str, root: str | Path | Sequence[str | Path] | None = 
 def _percepts(split: str, root: str | Path | Sequence[str | Path] | None = None, **rest: Any) -> ClipDataset:
     if root is None:
         raise ValueError(f"{CALLER}: setting 'root' of percepts is missing; pass a folder that extract wrote.")
-    return Percepts(root, split=split, **rest)
+    if isinstance(rest.get("features_file"), Mapping):
+        # Each split's own files need no division.
+        rest["everything"] = True
+    return Percepts(root, split=split, **{name: _of(value, name, split, "percepts") for name, value in rest.items()})
 
 
-def _of(setting: Any, name: str, split: str) -> Any:
+def _of(setting: Any, name: str, split: str, dataset: str = "sequence_file") -> Any:
     if not isinstance(setting, Mapping):
         return setting
     if split not in setting:
-        raise ValueError(f"{CALLER}: setting '{name}' of sequence_file has no '{split}', only {', '.join(setting)}.")
+        raise ValueError(f"{CALLER}: setting '{name}' of {dataset} has no '{split}', only {', '.join(setting)}.")
     return setting[split]
 
 

@@ -47,9 +47,10 @@ class FeatureStore:
 
     Args:
         root: the folder.
-        features: name of the array's file in it, ``.npy``, or ``.h5`` with one array, or one named ``hidden6``.
-            Default: the one of ``features.npy`` and ``features.h5`` that is there.
-        num_frames, labels, names: names of the three lists. Defaults as in the table above.
+        features_file: the array, ``.npy`` or ``.h5``; a path from the folder on. Default: the one of ``features.npy`` and
+            ``features.h5`` that is there.
+        num_frames_file, labels_file, names_file: the three lists. Defaults as in the table above.
+        dataset: name of the array in an ``.h5`` file. Default: the only one, or ``hidden6``.
 
     Attributes:
         size: D, values of a frame.
@@ -66,10 +67,11 @@ class FeatureStore:
         self,
         root: str | Path,
         *,
-        features: str | None = None,
-        num_frames: str = LENGTHS,
-        labels: str = LABELS,
-        names: str = NAMES,
+        features_file: str | None = None,
+        num_frames_file: str = LENGTHS,
+        labels_file: str = LABELS,
+        names_file: str = NAMES,
+        dataset: str | None = None,
     ) -> None:
         self.root = Path(root)
         if not self.root.is_dir():
@@ -77,11 +79,11 @@ class FeatureStore:
         self.about = _about(self.root)
         if not self.about.get("complete", True):
             raise ValueError(f"{CALLER}: {self.root} is not written to its end; go on with the command that began it.")
-        self.file = self._file(features)
-        self.num_frames = _whole_numbers(self.root / num_frames)
-        found = self.root / labels
+        self.file, self.dataset = self._file(features_file), dataset
+        self.num_frames = _whole_numbers(self.root / num_frames_file)
+        found = self.root / labels_file
         self.labels = _whole_numbers(found) if found.is_file() else None
-        found = self.root / names
+        found = self.root / names_file
         numbers = [str(k) for k in range(len(self.num_frames))]
         self.names = found.read_text(encoding="utf-8").splitlines() if found.is_file() else numbers
         self._opened: tuple[int, Any] | None = None
@@ -94,11 +96,11 @@ class FeatureStore:
         for what, listed in (("labels", self.labels), ("names", self.names)):
             if listed is not None and len(listed) != len(self.num_frames):
                 raise ValueError(
-                    f"{CALLER}: {self.root} has {len(self.num_frames)} videos by {num_frames} and {len(listed)} {what}."
+                    f"{CALLER}: {self.root} has {len(self.num_frames)} videos by {num_frames_file} and {len(listed)} {what}."
                 )
         if int(self.num_frames.sum()) != array.shape[0]:
             raise ValueError(
-                f"{CALLER}: {self.file} has {array.shape[0]} frames and {self.root / num_frames} counts "
+                f"{CALLER}: {self.file} has {array.shape[0]} frames and {self.root / num_frames_file} counts "
                 f"{int(self.num_frames.sum())}; they are of different features."
             )
         self.first = np.concatenate([[0], np.cumsum(self.num_frames)])[:-1]
@@ -155,7 +157,8 @@ class FeatureStore:
     def _array(self) -> Any:
         # Neither a map nor a file of hdf5 may be shared with a process that was forked.
         if self._opened is None or self._opened[0] != os.getpid():
-            self._opened = (os.getpid(), _hdf5(self.file) if self.file.suffix in H5 else open_array(self.file, CALLER))
+            hdf5 = self.file.suffix in H5
+            self._opened = (os.getpid(), _hdf5(self.file, self.dataset) if hdf5 else open_array(self.file, CALLER))
         return self._opened[1]
 
 
@@ -316,19 +319,21 @@ def _whole_numbers(path: Path) -> Numbers:
     return found
 
 
-def _hdf5(path: Path) -> Any:
+def _hdf5(path: Path, dataset: str | None) -> Any:
     h5py = package("h5py", CALLER, "files")
     try:
         file = h5py.File(path, "r")
     except OSError as error:
         raise ValueError(f"{CALLER}: {path} is not a whole hdf5 file ({error}); get it again.") from error
     arrays = [key for key in file if hasattr(file[key], "shape")]
-    key = H5_KEY if H5_KEY in arrays else arrays[0] if len(arrays) == 1 else None
-    if key is None:
+    if dataset is None:
+        dataset = arrays[0] if len(arrays) == 1 else H5_KEY
+    if dataset not in arrays:
         raise ValueError(
-            f"{CALLER}: {path} has the arrays {', '.join(arrays) or 'none'}, expected one, or one named '{H5_KEY}'."
+            f"{CALLER}: {path} has the arrays {', '.join(arrays) or 'none'}, and none named '{dataset}'; pass the name "
+            "as argument 'dataset'."
         )
-    return file[key]
+    return file[dataset]
 
 
 def selected(path: str | Path, names: Sequence[str]) -> list[int]:

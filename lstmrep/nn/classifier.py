@@ -21,7 +21,6 @@ from lstmrep.nn.stack import Stack
 from lstmrep.ops.validate import CELLS
 from lstmrep.plan import BACKENDS, Problem
 
-
 POOLINGS = ("mean", "last")
 
 
@@ -56,7 +55,7 @@ class ClassifierConfig:
 @dataclass
 class ClassifierOutput:
     """What a call returns, by name or by position: ``loss`` (none without labels), ``logits [B, T, K]`` (``[T, B, K]``
-    without batch_first) and ``probabilities [B, K]``, the mean over steps of each step's softmax, or the last step's."""
+    without batch_first) and ``probabilities [B, K]``, the mean of the steps' softmax, or the last one's."""
 
     loss: Tensor | None
     logits: Tensor
