@@ -47,8 +47,8 @@ class FeatureStore:
 
     Args:
         root: the folder.
-        features_file: the array, ``.npy`` or ``.h5``; a path from the folder on. Default: the one of ``features.npy`` and
-            ``features.h5`` that is there.
+        features_file: the array, ``.npy`` or ``.h5``; a path from the folder on. Default: ``features.npy`` or
+            ``features.h5``, whichever is there.
         num_frames_file, labels_file, names_file: the three lists. Defaults as in the table above.
         dataset: name of the array in an ``.h5`` file. Default: the only one, or ``hidden6``.
 
@@ -96,7 +96,8 @@ class FeatureStore:
         for what, listed in (("labels", self.labels), ("names", self.names)):
             if listed is not None and len(listed) != len(self.num_frames):
                 raise ValueError(
-                    f"{CALLER}: {self.root} has {len(self.num_frames)} videos by {num_frames_file} and {len(listed)} {what}."
+                    f"{CALLER}: {self.root} has {len(self.num_frames)} videos by {num_frames_file} and {len(listed)} "
+                    f"{what}."
                 )
         if int(self.num_frames.sum()) != array.shape[0]:
             raise ValueError(
