@@ -163,7 +163,7 @@ def to_run(command: Command, rule: Rule) -> list[list[str]]:
     documented = [rule.stands_for.get(word, word) for word in command.words]
     extra = rule.toy(documented)
     changed = {word.split("=")[0] for word in documented if "=" in word} & {word.split("=")[0] for word in extra}
-    if not changed:
+    if not changed or "transfer" in documented:  # which has no dry run: its configuration is train's
         return [[*documented, *extra]]
     _, _, verb, *rest = documented[documented.index("lstmrep") - 1 :]
     words = ["train", "demo", *rest] if verb == "demo" else [verb, *rest]
@@ -196,6 +196,7 @@ SMALL = {
     "train.save_every": 1,
     "model.hidden_size": 8,
 }
+TOY_FEATURES = 16
 
 
 def small_training(words: list[str]) -> list[str]:
@@ -203,9 +204,26 @@ def small_training(words: list[str]) -> list[str]:
         return []
     # A resumed run has something left to do.
     changes = {**SMALL, "train.max_iters": 4 if "--resume" in words else SMALL["train.max_iters"]}
+    if any("data.root=features/" in w for w in words):
+        changes |= {"model.input_size": TOY_FEATURES, "train.workers": 0}
+    if "actions_frame" in words:  # of single frames: it has no LSTM
+        del changes["model.hidden_size"]
     # No card is shown to what runs here.
     device = ["train.device=cpu"] if any(w.startswith("train.device=") for w in words) else []
     return [f"{name}={value}" for name, value in changes.items()] + device
+
+
+def small_extraction(words: list[str]) -> list[str]:
+    short = ["--hours", "0.001", "--seconds", "1"] if "--hours" in words else []
+    return ["--encoder", "projection", "--size", str(TOY_FEATURES), *short]
+
+
+def small_transfer(words: list[str]) -> list[str]:
+    changes = {name: SMALL[name] for name in ("train.max_iters", "model.hidden_size")}
+    changes |= {"train.validate_every": 0, "train.workers": 0}
+    if any("data.root=features/" in w for w in words):
+        changes |= {"model.input_size": TOY_FEATURES}
+    return [f"{name}={value}" for name, value in changes.items()] + ["--resamplings", "1", "--clips", "8"]
 
 
 def small_evaluation(words: list[str]) -> list[str]:
@@ -359,7 +377,14 @@ PICTURES = (*TRAINING, "PIL", "matplotlib")
 FLOW = ("cv2", "av", "PIL", "skimage")
 
 RULES = [
-    Rule(r"python -m lstmrep( train| eval| predict)?", mention=True, toy=help_of),
+    Rule(r"python -m lstmrep( train| eval| predict| extract| transfer)?", mention=True, toy=help_of),
+    Rule(
+        r"python -m lstmrep extract .+",
+        needs=("av", "safetensors"),
+        stands_for={"UCF-101": "VIDEOS", "HMDB-51": "VIDEOS", "SPORTS": "VIDEOS"},
+        toy=small_extraction,
+    ),
+    Rule(r"python -m lstmrep transfer .+", needs=TRAINING, toy=small_transfer),
     Rule(r"python -m lstmrep info", toy=as_it_is),
     Rule(r"python -m lstmrep demo( .+)?", needs=PICTURES, toy=small_demo),
     Rule(r"python -m lstmrep train .+", needs=TRAINING, stands_for={"...": "toy"}, toy=small_training),

@@ -16,6 +16,7 @@ import docs_commands
 import emulated
 import numpy as np
 import original_files
+import percept_files
 import pytest
 from docs_commands import (
     MAKE,
@@ -48,6 +49,15 @@ def environment(**variables):
     path = [str(Path(lstmrep.__file__).parents[1]), *filter(None, [os.environ.get("PYTHONPATH")])]
     small = {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "", "COLUMNS": "120"}
     return {**os.environ, **small, "PYTHONPATH": os.pathsep.join(path), **variables}
+
+
+def videos_of_two_classes(folder, of_each=20):
+    """A folder for each class, named as UCF-101's, of noise."""
+    for k, kind in enumerate(("run", "walk")):
+        (folder / kind).mkdir(parents=True)
+        for g in range(1, of_each + 1):
+            frames = np.random.default_rng([k, g]).integers(0, 256, (45, 40, 40, 3), dtype=np.uint8)
+            np.save(folder / kind / f"v_{kind}_g{g:02d}_c01.npy", frames)
 
 
 def missing(rule):
@@ -125,17 +135,21 @@ class Story:
             model = self.folder / run / "model" / "config.json"
             side = math.isqrt(json.loads(model.read_text())["input_size"]) if model.exists() else 64
             np.save(self.folder / clips, np.random.default_rng(0).random((2, 10, 1, side, side), np.float32))
+        if "VIDEOS" in " ".join(words) and not (self.folder / "VIDEOS").exists():
+            videos_of_two_classes(self.folder / "VIDEOS")
+        if "data.annotations=LISTS" in words and not (self.folder / "LISTS").exists():
+            names = sorted(str(p.relative_to(self.folder / "VIDEOS")) for p in (self.folder / "VIDEOS").rglob("*.npy"))
+            test = [name for name in names if int(name.split("_g")[1][:2]) <= 3]
+            for fold in (1, 2, 3):
+                train = [name for name in names if name not in test]
+                percept_files.ucf101(self.folder / "LISTS", train, test, ("run", "walk"), fold)
         for word in words:
             if verb == "train" and word.endswith(".toml") and not (self.folder / word).exists():
                 (self.folder / word).write_text(self.configuration(word))
             if word in ORIGINAL:
                 (self.folder / word).write_text(original_files.body(ORIGINAL[word]))
             root = word.removeprefix("data.root=")
-            if root == "VIDEOS" and not (self.folder / root).exists():
-                (self.folder / root).mkdir()
-                frames = np.random.default_rng(0).integers(0, 256, (300, 40, 40, 3), dtype=np.uint8)
-                np.save(self.folder / root / "noise.npy", frames)
-            elif root != word and not Path(root).is_absolute():
+            if root != word and not Path(root).is_absolute() and not (self.folder / root).exists():
                 (self.folder / root).mkdir(parents=True, exist_ok=True)
                 images, labels = np.full((30, 28, 28), 200, np.uint8), np.arange(30, dtype=np.uint8) % 10
                 arrays = {"x_train": images, "y_train": labels, "x_test": images, "y_test": labels}

@@ -23,7 +23,7 @@ LAYERS = [
     {"backends", "trust"},
     {"ops"},
     {"nn", "launches", "check"},
-    {"footprint"},
+    {"footprint", "duration"},
     {"explain", "info", "testing", "data"},
     {"eval", "viz"},
     {"train"},

@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from lstmrep.cli import runs
+from lstmrep.duration import training_step
 from lstmrep.footprint import footprint
-from lstmrep.nn import CompositeModel
+from lstmrep.nn import CompositeModel, FrameClassifier
 
 if TYPE_CHECKING:
     from lstmrep.train import Config, Result
@@ -24,7 +25,7 @@ the paper's released code followed by its data files. A word with '=' changes on
 
 examples:
   python -m lstmrep train mnist_small --out runs/digits
-  python -m lstmrep train mnist_1layer --dry-run
+  python -m lstmrep train mnist_1layer --dry-run --card 'H100 SXM'
   python -m lstmrep train mnist_small model.conditional_future=true train.max_iters=5000 --out runs/conditional
   python -m lstmrep train lstm_combo_1layer_mnist.pbtxt bouncing_mnist.pbtxt --dry-run
   python -m lstmrep train --resume --out runs/digits
@@ -42,6 +43,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--resume", action="store_true", help="go on with the run in --out, with its configuration")
     parser.add_argument("--measure-memory", action="store_true", help="run one step first and print what torch held")
     parser.add_argument("--dry-run", action="store_true", help="print the configuration, sizes and memory, and stop")
+    parser.add_argument("--card", metavar="NAME", help="with --dry-run: modelled GPU hours on a card, as 'H100 SXM'")
 
 
 def run(given: argparse.Namespace) -> int:
@@ -54,7 +56,9 @@ def run(given: argparse.Namespace) -> int:
         names = [str(given.out / "config.toml")]
     config, notes = runs.read_config(names, overrides)
     if given.dry_run:
-        return _dry_run(config, notes)
+        return _dry_run(config, notes, given.card)
+    if given.card is not None:
+        raise ValueError("lstmrep train: --card asks for modelled hours and trains nothing; add --dry-run.")
     result = train(config, given.out, resume=given.resume, notes=notes, measure=given.measure_memory)
     return 130 if result.stopped == "interrupted" else 0
 
@@ -152,7 +156,7 @@ def _memory(model: runs.Model, config: Config, frames: int) -> str:
     return footprint(model, -(-config.train.batch_size // world), frames, _state_tensors(config)).describe()
 
 
-def _dry_run(config: Config, notes: list[str]) -> int:
+def _dry_run(config: Config, notes: list[str], card: str | None) -> int:
     settings = config.model
     data = None
     if "preset" not in settings and "input_size" not in settings:
@@ -166,6 +170,13 @@ def _dry_run(config: Config, notes: list[str]) -> int:
     said = _memory(model, config, frames)
     if said:
         print(said)
+    if card is not None:
+        if isinstance(model, FrameClassifier):
+            raise ValueError("lstmrep train: --card is for models with an LSTM.")
+        dtype = "float32" if config.train.amp == "none" else config.train.amp
+        tensors = _state_tensors(config)
+        made = training_step(model, config.train.batch_size, frames, card, dtype=dtype, optimizer_tensors=tensors)
+        print(made.describe(config.train.max_iters))
     print()
     print(dataclasses.replace(config).to_toml(), end="")
     return 0
