@@ -81,13 +81,11 @@ def make_data(config: Config, split: str, **changes: Any) -> ClipDataset:
 
 
 def resolve(config: Config, data: ClipDataset | None) -> Config:
-    """The configuration with what is left out filled in: sizes from the data, and from the encoder to start from."""
+    """The configuration with sizes filled in: the encoder's to start from, else the data's where they are left out."""
     model = dict(config.model)
     if "encoder" in model:
         told = json.loads((_model_folder(model["encoder"]) / "config.json").read_text(encoding="utf-8"))
-        for name in FROM_ENCODER:
-            if name in told:
-                model.setdefault(name, told[name])
+        model |= {name: told[name] for name in FROM_ENCODER if name in told}
     elif data is not None and "preset" not in model:
         model.setdefault("input_size", math.prod(data.frame_shape))
     if "num_classes" in model and not model["num_classes"] and data is not None:

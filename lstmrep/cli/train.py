@@ -112,6 +112,9 @@ def _announce(model: runs.Model, config: Config, data: Any, notes: list[str]) ->
     for note in notes:
         print(f"note      {note}")
     print(f"model     {type(model).__name__}, {sum(p.numel() for p in model.parameters()):,} parameters")
+    if "encoder" in config.model:
+        how = "kept as it is" if config.model.get("freeze") else "trained on"
+        print(f"encoder   that of {config.model['encoder']}, {how}; sizes are its")
     print(f"data      {data.description}")
     said = _memory(model, config, data.num_frames)
     if said:
