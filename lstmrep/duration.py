@@ -51,9 +51,10 @@ class Duration:
                 ("optimizer", self.optimizer),
             )
         )
+        hours = self.hours(steps)
         return (
             f"time      model, not measured: {1e3 * self.step:.2f} ms a step on {self.card} ({', '.join(parts)}); "
-            f"{self.hours(steps):,.1f} GPU hours for {steps:,} steps"
+            f"{hours:,.{1 if hours >= 1 else 2}f} GPU hours for {steps:,} steps"
         )
 
 

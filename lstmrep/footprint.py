@@ -1,15 +1,15 @@
-"""Bytes that a training step of a composite model holds at its peak, from shapes alone (a model, printed as such).
+"""Bytes that a training step holds at its peak, from shapes alone (a model, printed as such).
 
-Three moments can be the highest, depending on whether parameters or frames dominate: the start of the backward pass,
-when every prediction is there; its middle, when both decoders' gradients are complete; and its end, when all
-gradients are.
+Of a composite model three moments can be the highest, depending on whether parameters or frames dominate: the start of
+the backward pass, when every prediction is there; its middle, when both decoders' gradients are complete; and its end,
+when all gradients are.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from lstmrep.nn import CompositeModel
+from lstmrep.nn import ActionClassifier, CompositeModel
 from lstmrep.plan import BYTES, GATES, Problem, saved_bytes_per_step
 
 
@@ -33,11 +33,13 @@ class Footprint:
         return f"memory    {t} at a training step's peak: parameters {p}, gradients and kept values {s}, optimizer {o}"
 
 
-def footprint(model: CompositeModel, batch: int, steps: int, optimizer_tensors: int = 2) -> Footprint:
+def footprint(
+    model: CompositeModel | ActionClassifier, batch: int, steps: int, optimizer_tensors: int = 2
+) -> Footprint:
     """What a training step of ``model`` takes.
 
     Args:
-        model: a composite model.
+        model: a composite model, or a classifier with an LSTM.
         batch: B, sequences.
         steps: T, frames of a clip, the future ones included.
         optimizer_tensors: tensors that the optimizer keeps for each parameter: 2 for Adam (the default), 1 for
@@ -46,6 +48,8 @@ def footprint(model: CompositeModel, batch: int, steps: int, optimizer_tensors: 
     Returns:
         A :class:`Footprint`.
     """
+    if isinstance(model, ActionClassifier):
+        return _of_classifier(model, batch, steps, optimizer_tensors)
     c = model.config
     io = BYTES[str(next(model.parameters()).dtype).removeprefix("torch.")]
     sizes = {name: sum(p.numel() for p in part.parameters()) * io for name, part in model.named_children()}
@@ -68,6 +72,21 @@ def footprint(model: CompositeModel, batch: int, steps: int, optimizer_tensors: 
     middle = held - above + layer + heads
     end = _kept(encoder[0]) + _gates(encoder[0]) + made + parameters
     return Footprint(parameters, max(start, middle, end), optimizer_tensors * parameters)
+
+
+def _of_classifier(model: ActionClassifier, batch: int, steps: int, optimizer_tensors: int) -> Footprint:
+    """Gradients of all parameters are there when the bottom layer's gates have theirs."""
+    io = BYTES[str(next(model.parameters()).dtype).removeprefix("torch.")]
+    parameters = sum(p.numel() for p in model.parameters()) * io
+    trained = sum(p.numel() for p in model.parameters() if p.requires_grad) * io
+    problems = model.problems(batch, steps)
+    kept = sum(map(_kept, problems))
+    if model.config.dropout:  # what is dropped above each layer, and where
+        kept += len(problems) * batch * steps * model.config.hidden_size * (io + 1)
+    layer = max(map(_gates, problems)) * 3 // 2
+    logits = 2 * batch * steps * model.config.num_classes * io
+    step = max(kept + logits + layer, _kept(problems[0]) + layer + trained)
+    return Footprint(parameters, step, optimizer_tensors * trained)
 
 
 def _kept(p: Problem) -> int:

@@ -5,6 +5,8 @@ import torch
 from torch.testing import assert_close
 
 import lstmrep
+from lstmrep.footprint import footprint
+from lstmrep.testing.memory import peak_bytes
 
 D, H, K, T, B = 12, 8, 5, 6, 3
 
@@ -145,3 +147,19 @@ def test_wrong_input(frames):
         build()(frames, torch.zeros(2, dtype=torch.int64))
     with pytest.raises(ValueError, match="so 12 values a frame, expected input_size = 7"):
         lstmrep.ActionClassifier(7, H, K)(frames)
+
+
+@pytest.mark.parametrize(
+    ("size", "hidden", "layers", "dropout"), [(512, 256, 1, 0.5), (512, 256, 2, 0.0), (64, 128, 2, 0.5)]
+)
+def test_the_memory_that_is_said_is_what_a_step_takes(size, hidden, layers, dropout):
+    model = lstmrep.ActionClassifier(size, hidden, 101, layers, dropout=dropout)
+    x, labels = torch.rand(32, 16, size), torch.zeros(32, dtype=torch.int64)
+
+    def step():
+        out = model(x, labels)
+        out.loss.backward()
+        return out
+
+    measured, said = peak_bytes(step), footprint(model, 32, 16).step
+    assert 0.9 * measured <= said <= 1.1 * measured, f"measured {measured:,}, said {said:,}"

@@ -153,7 +153,7 @@ def _state_tensors(config: Config) -> int:
 
 
 def _memory(model: runs.Model, config: Config, frames: int) -> str:
-    if not isinstance(model, CompositeModel):
+    if isinstance(model, FrameClassifier):
         return ""
     world = int(os.environ.get("WORLD_SIZE", "1"))
     return footprint(model, -(-config.train.batch_size // world), frames, _state_tensors(config)).describe()
