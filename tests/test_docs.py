@@ -102,3 +102,30 @@ def test_docstring_examples_run():
             ran += len(test.examples)
         assert runner.failures == 0
     assert ran >= 13
+
+
+def hours_row(words: list[str]) -> str:
+    """A row of the table of modelled hours, from the library's own models."""
+    from lstmrep.cli import runs
+    from lstmrep.cli.train import STATE
+    from lstmrep.duration import training_step
+    from lstmrep.footprint import footprint
+
+    config, _ = runs.read_config(words[:1], words[1:])
+    told = {"preset", "input_size"} & set(config.model)
+    config = runs.resolve(config, None if told else runs.make_data(config, "train"))
+    model = runs.make_model(config, device="meta")
+    train, frames, state = config.train, config.data.get("num_frames", 20), STATE[config.optimizer.name]
+    took = training_step(model, train.batch_size, frames, "H100 SXM", optimizer_tensors=state)
+    memory = footprint(model, train.batch_size, frames, state).total
+    hours = took.hours(train.max_iters)
+    return f"| `{' '.join(words)}` | {1e3 * took.step:.1f} | {hours:.{1 if hours >= 1 else 2}f} | {memory / 1e6:,.0f} |"
+
+
+def test_the_table_of_hours_is_what_the_models_say():
+    text = (ROOT / "docs" / "reproduce.md").read_text()
+    table = text.split("| configuration | ms a step |")[1].split("\n\n")[0].splitlines()[2:]
+    assert len(table) > 5
+    for row in table:
+        words = re.match(r"\| `([^`]+)` \|", row)
+        assert words and row == hours_row(words[1].split())
