@@ -19,6 +19,7 @@ COMMANDS = {
     "train": ("lstmrep.cli.train", "train a composite model or a classifier from a configuration"),
     "eval": ("lstmrep.cli.evaluate", "score a trained model beside the baselines"),
     "predict": ("lstmrep.cli.predict", "continue clips of a file"),
+    "figures": ("lstmrep.cli.figures", "the paper's figures from trained models, with their numbers"),
 }
 # Arguments of commands that are lists of settings.
 WORDS = ("config", "changes")
