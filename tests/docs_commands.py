@@ -212,6 +212,13 @@ def small_evaluation(words: list[str]) -> list[str]:
     return ["--clips", "3", *([] if after(words, "--gallery") == "0" else ["--gallery", "1"])]
 
 
+def small_figure(words: list[str]) -> list[str]:
+    name = words[words.index("figures") + 1]
+    if name in ("labels", "input_features", "output_features"):
+        return []
+    return ["--clips", "2", *(["--units", "5"] if name == "gates" else [])]
+
+
 def small_demo(words: list[str]) -> list[str]:
     # Enough to end below the mean-pixel baseline: the command's exit status says whether it did.
     return ["train.max_iters=40", "train.validate_every=0"]
@@ -365,6 +372,7 @@ RULES = [
     Rule(r"torchrun .*-m lstmrep train .+", needs=(*TRAINING, "torch.distributed.run"), toy=small_training),
     Rule(r"python -m lstmrep eval .+", needs=PICTURES, toy=small_evaluation),
     Rule(r"python -m lstmrep predict .+", needs=TRAINING, toy=as_it_is),
+    Rule(r"python -m lstmrep figures .+", needs=PICTURES, toy=small_figure),
     Rule(r"python benchmarks/gpu_check\.py --emulated", elsewhere=run_by_test),
     Rule(
         r"python benchmarks/gpu_check\.py( .+)?",

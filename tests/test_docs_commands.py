@@ -125,6 +125,9 @@ class Story:
             model = self.folder / run / "model" / "config.json"
             side = math.isqrt(json.loads(model.read_text())["input_size"]) if model.exists() else 64
             np.save(self.folder / clips, np.random.default_rng(0).random((2, 10, 1, side, side), np.float32))
+        results = after(words, "--results")
+        if results and not (self.folder / results).exists():
+            (self.folder / results).write_text(self.block("csv"))
         for word in words:
             if verb == "train" and word.endswith(".toml") and not (self.folder / word).exists():
                 (self.folder / word).write_text(self.configuration(word))
@@ -148,6 +151,11 @@ class Story:
         if len(named) != 1:
             raise Mistake(f"{self.page}: show {name} in one block marked ```toml that starts with '# {name}'.")
         return named[0]
+
+    def block(self, language):
+        """The page's only block of a language."""
+        (found,) = re.findall(rf"^```{language}\n(.*?)^```", self.text, re.MULTILINE | re.DOTALL)
+        return found
 
     def look(self, command, words):
         """What the command line says will be written is there."""

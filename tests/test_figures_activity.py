@@ -34,8 +34,9 @@ def model_of(**options):
 
 @pytest.mark.parametrize("options", VARIANTS, ids=str)
 def test_frames_are_those_of_predict(options):
-    model = model_of(**options)
-    frames = torch.rand(5, 4, 1, 3, 4) if model.batch_first else torch.rand(4, 5, 1, 3, 4)
+    model = model_of(**options).double()
+    frames = torch.rand(5, 4, 1, 3, 4, dtype=torch.float64)
+    frames = frames if model.batch_first else frames.transpose(0, 1)
     found = activity(model, frames, 9)
     steps = len(found.frames)
     assert steps == 9 + (options.get("handover") == "copy") and found.h.shape == (9, 5, 7)

@@ -31,7 +31,8 @@ def words(*arguments):
 
 class TestFilmstrip:
     @pytest.fixture(scope="class")
-    def made(self, toy, tmp_path_factory):
+    @staticmethod
+    def made(toy, tmp_path_factory):
         model, config = toy
         torch.manual_seed(1)
         models = {
@@ -101,12 +102,18 @@ class TestRollout:
     STEPS = 60
 
     @pytest.fixture(scope="class")
-    def made(self, toy, tmp_path_factory):
+    @staticmethod
+    def made(toy, tmp_path_factory):
         model, config = toy
-        clips = clips_of(config, 20, num_frames=T + self.STEPS)
+        clips = clips_of(config, 20, num_frames=T + TestRollout.STEPS)
         mean = torch.cat(list(evaluate.batches(runs.make_data(config, "train"), 100, 50))).mean((0, 1))
         out = tmp_path_factory.mktemp("rollout")
-        return model, clips, mean, figures.rollout(model, clips, out, steps=self.STEPS, every=4, shown=2, mean=mean)
+        return (
+            model,
+            clips,
+            mean,
+            figures.rollout(model, clips, out, steps=TestRollout.STEPS, every=4, shown=2, mean=mean),
+        )
 
     def test_the_table_is_the_loss_of_each_step(self, made):
         model, clips, mean, figure = made
@@ -157,7 +164,8 @@ class TestRollout:
 
 class TestDigits:
     @pytest.fixture(scope="class")
-    def made(self, toy_run, tmp_path_factory):
+    @staticmethod
+    def made(toy_run, tmp_path_factory):
         out = tmp_path_factory.mktemp("digits")
         assert main(words("figures", "digits", "--checkpoint", toy_run, "--clips", 60, "--out", out)) == 0
         return out, table(out / "digits.csv")
