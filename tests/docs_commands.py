@@ -365,7 +365,7 @@ TRAINING = ("sklearn", "safetensors")
 PICTURES = (*TRAINING, "PIL", "matplotlib")
 
 RULES = [
-    Rule(r"python -m lstmrep( train| eval| predict)?", mention=True, toy=help_of),
+    Rule(r"python -m lstmrep( train| eval| predict| figures)?", mention=True, toy=help_of),
     Rule(r"python -m lstmrep info", toy=as_it_is),
     Rule(r"python -m lstmrep demo( .+)?", needs=PICTURES, toy=small_demo),
     Rule(r"python -m lstmrep train .+", needs=TRAINING, stands_for={"...": "toy"}, toy=small_training),

@@ -127,7 +127,7 @@ class Story:
             np.save(self.folder / clips, np.random.default_rng(0).random((2, 10, 1, side, side), np.float32))
         results = after(words, "--results")
         if results and not (self.folder / results).exists():
-            (self.folder / results).write_text(self.block("csv"))
+            (self.folder / results).write_text(self.block("task,encoder,"))
         for word in words:
             if verb == "train" and word.endswith(".toml") and not (self.folder / word).exists():
                 (self.folder / word).write_text(self.configuration(word))
@@ -152,9 +152,9 @@ class Story:
             raise Mistake(f"{self.page}: show {name} in one block marked ```toml that starts with '# {name}'.")
         return named[0]
 
-    def block(self, language):
-        """The page's only block of a language."""
-        (found,) = re.findall(rf"^```{language}\n(.*?)^```", self.text, re.MULTILINE | re.DOTALL)
+    def block(self, start):
+        """The page's only ``text`` block that begins so."""
+        (found,) = re.findall(rf"^```text\n({start}.*?)^```", self.text, re.MULTILINE | re.DOTALL)
         return found
 
     def look(self, command, words):
