@@ -39,3 +39,17 @@ def _seed():
 @pytest.fixture(scope="session", autouse=True)
 def _threads():
     torch.set_num_threads(2)
+
+
+@pytest.fixture(scope="session")
+def toy_run(tmp_path_factory):
+    """The folder of the configuration `toy`, trained as it stands, once for all tests that look at a trained model."""
+    pytest.importorskip("sklearn", reason="scikit-learn is not installed")
+    from lstmrep.cli import runs
+    from lstmrep.cli.train import train
+
+    folder = tmp_path_factory.mktemp("figures") / "toy"
+    config, _ = runs.read_config(["toy"], ["train.save_every=0"])
+    result = train(config, folder)
+    assert result.step == 1200 and result.stopped == "finished"
+    return folder

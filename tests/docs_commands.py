@@ -230,6 +230,13 @@ def small_evaluation(words: list[str]) -> list[str]:
     return ["--clips", "3", *([] if after(words, "--gallery") == "0" else ["--gallery", "1"])]
 
 
+def small_figure(words: list[str]) -> list[str]:
+    name = words[words.index("figures") + 1]
+    if name in ("labels", "input_features", "output_features"):
+        return []
+    return ["--clips", "2", *(["--units", "5"] if name == "gates" else [])]
+
+
 def small_demo(words: list[str]) -> list[str]:
     # Enough to end below the mean-pixel baseline: the command's exit status says whether it did.
     return ["train.max_iters=40", "train.validate_every=0"]
@@ -377,7 +384,7 @@ PICTURES = (*TRAINING, "PIL", "matplotlib")
 FLOW = ("cv2", "av", "PIL", "skimage")
 
 RULES = [
-    Rule(r"python -m lstmrep( train| eval| predict| extract| transfer)?", mention=True, toy=help_of),
+    Rule(r"python -m lstmrep( train| eval| predict| extract| transfer| figures)?", mention=True, toy=help_of),
     Rule(
         r"python -m lstmrep extract .+",
         needs=("av", "safetensors"),
@@ -392,6 +399,7 @@ RULES = [
     Rule(r"python -m lstmrep eval .+", needs=PICTURES, toy=small_evaluation),
     Rule(r"python -m lstmrep predict .+", needs=TRAINING, toy=as_it_is),
     Rule(r"python -m lstmrep flow .+", needs=FLOW, toy=as_it_is),
+    Rule(r"python -m lstmrep figures .+", needs=PICTURES, toy=small_figure),
     Rule(r"python benchmarks/gpu_check\.py --emulated", elsewhere=run_by_test),
     Rule(
         r"python benchmarks/gpu_check\.py( .+)?",

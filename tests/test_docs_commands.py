@@ -143,6 +143,9 @@ class Story:
             for fold in (1, 2, 3):
                 train = [name for name in names if name not in test]
                 percept_files.ucf101(self.folder / "LISTS", train, test, ("run", "walk"), fold)
+        results = after(words, "--results")
+        if results and not (self.folder / results).exists():
+            (self.folder / results).write_text(self.block("task,encoder,"))
         for word in words:
             if verb == "train" and word.endswith(".toml") and not (self.folder / word).exists():
                 (self.folder / word).write_text(self.configuration(word))
@@ -162,6 +165,11 @@ class Story:
         if len(named) != 1:
             raise Mistake(f"{self.page}: show {name} in one block marked ```toml that starts with '# {name}'.")
         return named[0]
+
+    def block(self, start):
+        """The page's only ``text`` block that begins so."""
+        (found,) = re.findall(rf"^```text\n({start}.*?)^```", self.text, re.MULTILINE | re.DOTALL)
+        return found
 
     def look(self, command, words):
         """What the command line says will be written is there."""

@@ -10,7 +10,6 @@ import torch
 import lstmrep
 from lstmrep import data
 from lstmrep.cli import evaluate, runs
-from lstmrep.cli.train import train
 from lstmrep.eval import load, recompute
 from lstmrep.train import read_history
 
@@ -18,17 +17,12 @@ FREE = "model, free-running"
 
 
 @pytest.fixture(scope="module")
-def toy(tmp_path_factory):
+def toy(toy_run):
     """The folder of the trained toy, its model, its configuration and its report over 60 frames."""
-    pytest.importorskip("sklearn", reason="scikit-learn is not installed")
-    folder = tmp_path_factory.mktemp("toy")
-    config, _ = runs.read_config(["toy"], ["train.save_every=0"])
-    result = train(config, folder)
-    assert result.step == 1200 and result.stopped == "finished"
-    model, config = runs.load_run(folder)
+    model, config = runs.load_run(toy_run)
     report = evaluate.evaluate_run(model, config, "test", clips=256, steps=60)
     print(report.table())
-    return folder, model, config, report
+    return toy_run, model, config, report
 
 
 def mean(report, head, name, *frames):

@@ -27,6 +27,7 @@ LAYERS = [
     {"explain", "info", "testing", "data"},
     {"eval", "viz"},
     {"train"},
+    {"figures"},
     {"cli", "__main__"},
 ]
 

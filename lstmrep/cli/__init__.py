@@ -23,6 +23,7 @@ COMMANDS = {
     "transfer": ("lstmrep.cli.transfer", "accuracy by labels a class, from pretrained encoders and from none"),
     "predict": ("lstmrep.cli.predict", "continue clips of a file"),
     "flow": ("lstmrep.cli.flow", "optical flow of a folder of videos"),
+    "figures": ("lstmrep.cli.figures", "the paper's figures from trained models, with their numbers"),
 }
 # Arguments of commands that are lists of settings.
 WORDS = ("config", "changes")

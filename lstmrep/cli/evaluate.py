@@ -51,7 +51,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(given: argparse.Namespace) -> int:
     """Evaluate a run."""
     model, config = runs.load_run(given.run)
-    config = _with_changes(config, given.changes)
+    config = runs.with_changes("lstmrep eval", config, given.changes)
     for name in ("clips", "batch"):
         if getattr(given, name) < 1:
             raise ValueError(f"lstmrep eval: --{name} is {getattr(given, name)}, expected 1 or more.")
@@ -165,16 +165,3 @@ def write_gallery(out: Path, report: Report, config: Config, folder: Path, clips
                 training[title] = ([p[0] for p in points], [p[1] for p in points])
     settings = {f"{section}.{k}": v for section, table in config.to_dict().items() for k, v in table.items()}
     return gallery(out, report, clips=clips, training=training or None, settings=settings, scale=4)
-
-
-def _with_changes(config: Config | None, changes: list[str]) -> Config:
-    from lstmrep.train import config as configs
-
-    for change in changes:
-        if not change.startswith("data.") or "=" not in change:
-            raise ValueError(f"lstmrep eval: '{change}' is not of the form data.setting=value.")
-    if config is None and not changes:
-        raise ValueError(
-            "lstmrep eval: the folder has no config.toml and so no data; name some, as in data.source=sklearn."
-        )
-    return configs.with_overrides({} if config is None else config.to_dict(), changes)

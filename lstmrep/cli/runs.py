@@ -72,6 +72,29 @@ def read_config(names: Sequence[str], overrides: Sequence[str]) -> tuple[Config,
     return config.load(name, overrides), notes
 
 
+def with_changes(command: str, config: Config | None, changes: Sequence[str]) -> Config:
+    """The configuration of a run with other data.
+
+    Args:
+        command: who asks, for messages.
+        config: of the run, or none for a folder that has only a model.
+        changes: ``data.setting=value``.
+
+    Raises:
+        ValueError: a change is of another form, or nothing says what the data are.
+    """
+    from lstmrep.train import config as configs
+
+    for change in changes:
+        if not change.startswith("data.") or "=" not in change:
+            raise ValueError(f"{command}: '{change}' is not of the form data.setting=value.")
+    if config is None and not changes:
+        raise ValueError(
+            f"{command}: the folder has no config.toml and so no data; name some, as in data.source=sklearn."
+        )
+    return configs.with_overrides({} if config is None else config.to_dict(), changes)
+
+
 def make_data(config: Config, split: str, **changes: Any) -> ClipDataset:
     """The dataset of a configuration for a split."""
     from lstmrep import data

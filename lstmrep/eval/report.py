@@ -148,7 +148,7 @@ class Report:
         """The numbers as aligned text: means over clips and frames, the loss with its standard error over clips."""
         lines = [f"{name:<8}{text}" for name, text in self.facts()]
         for title, head, start, stop in self.blocks():
-            lines += ["", *_aligned([[title, *map(self._title, self.columns())], *self.cells(head, start, stop)])]
+            lines += ["", *aligned([[title, *map(self._title, self.columns())], *self.cells(head, start, stop)])]
         return "\n".join([*lines, *([""] if self.notes else []), *self.notes])
 
     def facts(self) -> list[tuple[str, str]]:
@@ -301,7 +301,8 @@ def _number(x: float) -> float | str | None:
     return float(x) if math.isfinite(x) else ("inf" if x > 0 else "-inf")
 
 
-def _aligned(lines: Sequence[Sequence[str]]) -> list[str]:
+def aligned(lines: Sequence[Sequence[str]]) -> list[str]:
+    """Rows of cells as lines of text: the first column to the left, the others to the right."""
     widths = [max(len(cell) for cell in column) for column in zip(*lines, strict=True)]
     return [
         "  ".join(c.ljust(w) if k == 0 else c.rjust(w) for k, (c, w) in enumerate(zip(line, widths, strict=True)))

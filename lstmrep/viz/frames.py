@@ -99,7 +99,8 @@ class Grid:
         gap: between frames.
         left: room for the rows' names.
         top: room for the columns' numbers.
-        divide: column before which there is a wider gap, and how wide it is.
+        divide: column before which there is a wider gap, and how much wider it is.
+        groups: rows of a group, and how much wider the gap between groups is; (0, 0) for one group.
     """
 
     height: int
@@ -108,12 +109,14 @@ class Grid:
     left: int = 0
     top: int = 0
     divide: tuple[int, int] = (0, 0)
+    groups: tuple[int, int] = (0, 0)
 
     def box(self, row: int, column: int) -> tuple[int, int, int, int]:
         """Left, top, right and bottom of a frame; right and bottom are the first pixels outside it."""
         after, extra = self.divide
         x = self.left + column * (self.width + self.gap) + (extra if column >= after else 0)
-        y = self.top + row * (self.height + self.gap)
+        rows, apart = self.groups
+        y = self.top + row * (self.height + self.gap) + (row // rows * apart if rows else 0)
         return x, y, x + self.width, y + self.height
 
     def size(self, rows: int, columns: int) -> tuple[int, int]:
