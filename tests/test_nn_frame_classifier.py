@@ -36,6 +36,13 @@ def test_the_order_of_frames_changes_nothing(frames):
     assert not torch.equal(other(frames.flip(1)).probabilities, other(frames).probabilities)
 
 
+def test_the_last_frame_alone(frames):
+    labels = torch.tensor([4, 0, 2])
+    out, logits = build(pooling="last")(frames, labels), build()(frames).logits[:, -1]
+    assert_close(out.probabilities, logits.softmax(-1))
+    assert_close(out.loss, -logits.log_softmax(-1)[torch.arange(B), labels].mean())
+
+
 def test_time_first(frames):
     assert_close(build(batch_first=False)(frames.transpose(0, 1)).probabilities, build()(frames).probabilities)
 

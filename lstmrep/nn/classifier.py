@@ -65,9 +65,7 @@ class ClassifierOutput:
         return getattr(self, key if isinstance(key, str) else fields(self)[key].name)
 
 
-def classified(
-    who: str, logits: Tensor, labels: Tensor | None, batch_first: bool, pooling: str = "mean"
-) -> ClassifierOutput:
+def classified(who: str, logits: Tensor, labels: Tensor | None, batch_first: bool, pooling: str) -> ClassifierOutput:
     """What a classifier returns: each step's softmax averaged, and the loss, in float32 at least.
 
     Args:

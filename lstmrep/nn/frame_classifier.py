@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from lstmrep.nn.checks import check_frames, count, option
-from lstmrep.nn.classifier import ClassifierOutput, classified
+from lstmrep.nn.checks import check_frames, choice, count, option
+from lstmrep.nn.classifier import POOLINGS, ClassifierOutput, classified
 from lstmrep.nn.init import Scheme, initialize
 from lstmrep.nn.pretrained import Pretrained
 
@@ -21,11 +21,13 @@ class FrameClassifierConfig:
 
     input_size: int
     num_classes: int
+    pooling: str = "mean"
     batch_first: bool = True
 
     def __post_init__(self) -> None:
         count("lstmrep.FrameClassifier", "input_size", self.input_size, 1)
         count("lstmrep.FrameClassifier", "num_classes", self.num_classes, 2)
+        choice("lstmrep.FrameClassifier", "pooling", self.pooling, POOLINGS)
         option("lstmrep.FrameClassifier", "batch_first", self.batch_first)
 
 
@@ -37,6 +39,7 @@ class FrameClassifier(Pretrained, nn.Module):
     Args:
         input_size: D, values of a frame; frames of any shape with D values are taken.
         num_classes: K, classes.
+        pooling: ``"mean"`` over frames, or ``"last"``: of the last frame alone. Default ``"mean"``.
         batch_first, init, device, dtype: as for ``lstmrep.CompositeModel``.
 
     Raises:
@@ -58,13 +61,14 @@ class FrameClassifier(Pretrained, nn.Module):
         input_size: int,
         num_classes: int,
         *,
+        pooling: str = "mean",
         batch_first: bool = True,
         init: Scheme | str | None = None,
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__()
-        self.config = FrameClassifierConfig(input_size, num_classes, batch_first)
+        self.config = FrameClassifierConfig(input_size, num_classes, pooling, batch_first)
         self.head = nn.Linear(input_size, num_classes, device=device, dtype=dtype)
         initialize(self.head, init, default_scale=1.0 / math.sqrt(input_size), prefix="head_")
 
@@ -79,9 +83,8 @@ class FrameClassifier(Pretrained, nn.Module):
         weight: Any = self.head.weight
         check_frames("FrameClassifier", "frames", frames, c.input_size, 1, weight, c)
         x = frames.flatten(2)
-        return classified(
-            "FrameClassifier", self.head(x.transpose(0, 1) if c.batch_first else x), labels, c.batch_first
-        )
+        logits = self.head(x.transpose(0, 1) if c.batch_first else x)
+        return classified("FrameClassifier", logits, labels, c.batch_first, c.pooling)
 
     @torch.no_grad()
     def predict(self, frames: Tensor) -> Tensor:
