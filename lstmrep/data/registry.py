@@ -16,7 +16,7 @@ from lstmrep.data.fixed import SequenceFile
 from lstmrep.data.moving import MovingMNIST
 from lstmrep.data.patches import VideoPatches
 from lstmrep.data.percepts import Percepts
-from lstmrep.data.sources import GLYPH_SIZE, SIDE, SPLITS
+from lstmrep.data.sources import BALL_SIZE, GLYPH_SIZE, SIDE, SPLITS
 from lstmrep.data.store import FeatureStore
 
 CALLER = "lstmrep.data.make"
@@ -26,7 +26,7 @@ def make(name: str, split: str, **settings: Any) -> ClipDataset:
     """The dataset ``name`` for ``split``.
 
     ``make("moving_mnist", split, ...)`` loads digits (``source``, default ``"sklearn"``; ``root``; ``digit_size``,
-    default 28, for glyphs 5; ``digit_seed``, default 0) and moves them; other settings are those of
+    default 28, for glyphs 5, for the ball 12; ``digit_seed``, default 0) and moves them; other settings are those of
     :class:`MovingMNIST`. The same settings give each split digits and clips of its own. ``per_class`` and
     ``resampling`` thin out the training split (:class:`FewClips`).
 
@@ -79,7 +79,7 @@ def _moving_mnist(
     **rest: Any,
 ) -> ClipDataset:
     if digit_size is None:
-        digit_size = GLYPH_SIZE if source == "glyphs" else SIDE
+        digit_size = {"glyphs": GLYPH_SIZE, "ball": BALL_SIZE}.get(source, SIDE)
     made = MovingMNIST(load_digits(source, split, root, digit_size, seed=digit_seed), **rest)
     return made if per_class is None or split != "train" else FewClips(made, per_class, resampling)
 

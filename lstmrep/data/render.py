@@ -55,6 +55,31 @@ def _over(below: Pixels, digit: Pixels, shape: Pixels, overlap: str) -> Pixels:
     return over
 
 
+def over_background(frames: Pixels, background: Pixels) -> Pixels:
+    """Frames in front of backgrounds: a pixel covers as much as its brightest channel says, 1 all of it.
+
+    Args:
+        frames: float32 ``[B, T, C, H, W]`` in [0, 1].
+        background: float32 ``[B, H, W]`` in [0, 1], one for all frames of a clip.
+
+    Returns:
+        float32 ``[B, T, C, H, W]``.
+    """
+    seen: Pixels = frames + (1 - frames.max(2, keepdims=True)) * background[:, None, None]
+    return seen
+
+
+def texture(grid: NDArray[np.float64], canvas: tuple[int, int]) -> Pixels:
+    """A smooth texture between values on a grid: ``[B, h, w]`` to float32 ``[B, H, W]``, bilinear."""
+    rows, columns = (np.linspace(0, n - 1, side) for n, side in zip(grid.shape[1:], canvas, strict=True))
+    top, left = (np.minimum(at.astype(np.int64), n - 2) for at, n in zip((rows, columns), grid.shape[1:], strict=True))
+    down, right = (rows - top)[:, None], columns - left
+    upper, lower = grid[:, top], grid[:, top + 1]
+    between = upper + (lower - upper) * down
+    made: Pixels = (between[:, :, left] * (1 - right) + between[:, :, left + 1] * right).astype(np.float32)
+    return made
+
+
 def saturated(hue: NDArray[np.float64]) -> Pixels:
     """Fully saturated colours of value 1: ``hue`` in [0, 1) -> float32 ``[..., 3]`` (red, green, blue)."""
     # How far a hue is from each channel's opposite, in sixths of the circle.

@@ -29,6 +29,7 @@ VALID_SHARE, MOST_VALID = 6, 10_000
 SIDE = 28
 FOLDERS = {"mnist": "MNIST", "fashion": "FashionMNIST"}
 GLYPHS, GLYPH_SIZE, SMALLEST_GLYPH = 10, 5, 3
+BALL_SIZE = 12
 
 
 def sklearn_digits(split: str, seed: int) -> Read:
@@ -78,6 +79,15 @@ def glyphs(size: int, seed: int) -> Read:
     bits = bits[bits.any(axis=1)]
     _, first = np.unique(bits, axis=0, return_index=True)
     return bits[np.sort(first)[:GLYPHS]].reshape(GLYPHS, size, size).astype(np.float32), np.arange(GLYPHS)
+
+
+def ball(size: int) -> Read:
+    """One disk that fills its square, antialiased: the share of each pixel that it covers, from 8 x 8 points."""
+    fine = 8
+    at = (np.arange(fine * size) + 0.5) / fine - size / 2
+    inside = at[:, None] ** 2 + at**2 <= (size / 2) ** 2
+    covered = inside.reshape(size, fine, size, fine).mean((1, 3))
+    return covered[None].astype(np.float32), np.zeros(1, np.int64)
 
 
 def mnist(source: str, root: Path, split: str) -> tuple[Read, str]:
