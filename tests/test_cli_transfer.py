@@ -41,7 +41,7 @@ def test_a_row_for_each_classifier(encoder, tmp_path, capsys):
         ("task", e, k, r) for e in ("none", "pre") for k in ("2", "4") for r in ("0", "1")
     ]
     assert all(0 <= float(r["accuracy"]) <= 1 for r in found)
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["results.csv", "tasks.json"], "no model is left behind"
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["results.csv", "settings.json"], "no model is left behind"
     printed = capsys.readouterr().out
     values = [100 * float(r["accuracy"]) for r in found if r["encoder"] == "pre" and r["labels"] == "4"]
     mean = sum(values) / 2
@@ -132,6 +132,7 @@ def test_tasks_side_by_side(encoder, tmp_path, capsys):
         (["--clips", "41"], "with another clips; give another --task"),
         (["--encoder", "toy"], r"--encoder 'toy' is not of the form name=RUN, nor the word none"),
         (["--encoder", "none=toy"], r"--encoder 'none=toy' is not of the form"),
+        (["--encoder", "pre=elsewhere"], "has results of the encoder 'pre' from .*toy; give this one another name"),
         (["--encoder", "a=nowhere"], "no trained model in nowhere"),
         (["--labels", "0"], "--labels '0' is no number of 1 or more, nor the word all"),
         (["--resamplings", "0"], "--resamplings is 0, expected 1 or more"),

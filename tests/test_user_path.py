@@ -1,7 +1,8 @@
 """A user's way through the library, from a tree of small videos to figures, with every stage killed and started again.
 
 Each stage is a command in a process of its own. It is killed by SIGKILL at some moment in its middle, started again,
-and must leave the same files as where it was never killed: byte for byte, but for times that are part of them.
+and must leave the same files as where it was never killed: byte for byte, but for times that are part of them. What a
+killed writer leaves hidden (lstmrep.files.replacing) is no result.
 """
 
 import importlib.util
@@ -128,7 +129,7 @@ def contents(folder, names):
     for name in names:
         path = folder / name
         for file in sorted(path.rglob("*")) if path.is_dir() else [path]:
-            if file.is_file():
+            if file.is_file() and not file.name.startswith("."):
                 found[str(file.relative_to(folder))] = re.sub(rb'"seconds": [\d.e-]+', b"", file.read_bytes())
     return found
 

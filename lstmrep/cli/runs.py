@@ -111,8 +111,6 @@ def resolve(config: Config, data: ClipDataset | None) -> Config:
         model |= {name: told[name] for name in FROM_ENCODER if name in told}
     elif data is not None and "preset" not in model:
         model.setdefault("input_size", math.prod(data.frame_shape))
-    if "num_classes" in model and not model["num_classes"] and data is not None:
-        model["num_classes"] = getattr(data, "num_classes", 0)
     return dataclasses.replace(config, model=model)
 
 

@@ -31,7 +31,7 @@ again; other encoders, numbers and tasks can be added later.
 examples:
   python -m lstmrep transfer toy_heading --encoder none composite=runs/toy --labels 4 16 64 --out runs/transfer
   python -m lstmrep transfer actions_small data.root=FEATURES --encoder pre=runs/pre --labels 1 all --out runs/few"""
-RESULTS, TASKS = "results.csv", "tasks.json"
+RESULTS, SETTINGS = "results.csv", "settings.json"
 FIELDS = ("task", "encoder", "labels", "resampling", "accuracy")
 UNDER_WAY = "under-way"
 NONE, ALL = "none", "all"
@@ -70,7 +70,7 @@ def run(given: argparse.Namespace) -> int:
     labels = [_number(word) for word in given.labels]
     if given.resamplings < 1:
         raise ValueError(f"lstmrep transfer: --resamplings is {given.resamplings}, expected 1 or more.")
-    _check_task(given.out, given.task, config, given.clips)
+    _check_same(given.out, given.task, config, given.clips, encoders)
     done = read_results(given.out)
     wanted = [
         Cell(given.task, name, count, r) for name in encoders for count in labels for r in range(given.resamplings)
@@ -142,24 +142,31 @@ def _number(word: str) -> str:
     return word if word == ALL else str(int(word))
 
 
-def _check_task(out: Path, task: str, config: Config, clips: int) -> None:
-    """A table must not mix numbers of different settings."""
-    path = out / TASKS
-    told = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-    now = json.loads(json.dumps({**config.to_dict(), "clips": clips}))
-    if task in told and told[task] != now:
-        differs = next(
-            f"{section}.{name}" if isinstance(now[section], dict) else section
-            for section in now
-            for name in ({**told[task][section], **now[section]} if isinstance(now[section], dict) else [""])
-            if told[task][section] != now[section]
-            and (not name or told[task][section].get(name) != now[section].get(name))
-        )
+def _check_same(out: Path, task: str, config: Config, clips: int, encoders: dict[str, str | None]) -> None:
+    """A table must not mix numbers of different settings, or of two encoders under one name."""
+    path = out / SETTINGS
+    told = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {"tasks": {}, "encoders": {}}
+    # As JSON has it, for comparison with what was read.
+    now = json.loads(json.dumps({**_flat(config), "clips": clips}))
+    before = told["tasks"].get(task, now)
+    differs = [name for name in sorted({*before, *now}) if before.get(name) != now.get(name)]
+    if differs:
         raise ValueError(
-            f"lstmrep transfer: {out} has results of the task '{task}' with another {differs}; give another --task, or "
-            "another --out."
+            f"lstmrep transfer: {out} has results of the task '{task}' with another {differs[0]}; give another --task, "
+            "or another --out."
         )
-    write_text(path, json.dumps({**told, task: now}, indent=2) + "\n")
+    for name, folder in encoders.items():
+        if told["encoders"].get(name, folder) != folder:
+            raise ValueError(
+                f"lstmrep transfer: {out} has results of the encoder '{name}' from {told['encoders'][name]}; give this "
+                "one another name."
+            )
+    known = {"tasks": {**told["tasks"], task: now}, "encoders": {**told["encoders"], **encoders}}
+    write_text(path, json.dumps(known, indent=2) + "\n")
+
+
+def _flat(config: Config) -> dict[str, object]:
+    return {f"{section}.{name}": value for section, table in config.to_dict().items() for name, value in table.items()}
 
 
 def read_results(out: Path) -> dict[Cell, float]:
