@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from torch import Tensor
 
@@ -20,7 +20,10 @@ if TYPE_CHECKING:
 EPILOG = """examples:
   python -m lstmrep eval runs/digits
   python -m lstmrep eval runs/digits --split valid --clips 500 --steps 60
-  python -m lstmrep eval runs/digits data.num_digits=3"""
+  python -m lstmrep eval runs/digits data.num_digits=3
+  python -m lstmrep eval runs/digits data.name=sequence_file data.path=mnist_test_seq.npy --clips 10000
+
+Another data.name puts the run's data settings aside; the mean frame is still that of the data trained on."""
 MEAN_CLIPS = 1000
 KEEP = 100
 
@@ -43,11 +46,16 @@ def run(given: argparse.Namespace) -> int:
     model, config = runs.load_run(given.run)
     if not isinstance(model, CompositeModel):
         raise ValueError(f"lstmrep eval: {given.run} holds a {type(model).__name__}; eval scores predicted frames.")
+    trained = config
     config = _with_changes(config, given.changes)
+    if trained is not None and _kind(trained) == _kind(config):
+        trained = None
     for name in ("clips", "batch"):
         if getattr(given, name) < 1:
             raise ValueError(f"lstmrep eval: --{name} is {getattr(given, name)}, expected 1 or more.")
-    report = evaluate_run(model, config, given.split, clips=given.clips, steps=given.steps, batch=given.batch)
+    report = evaluate_run(
+        model, config, given.split, clips=given.clips, steps=given.steps, batch=given.batch, trained=trained
+    )
     print(report.table())
     out = given.out or given.run / f"eval-{given.split}"
     report.save(out)
@@ -58,7 +66,14 @@ def run(given: argparse.Namespace) -> int:
 
 
 def evaluate_run(
-    model: CompositeModel, config: Config, split: str, *, clips: int = 1000, steps: int | None = None, batch: int = 100
+    model: CompositeModel,
+    config: Config,
+    split: str,
+    *,
+    clips: int = 1000,
+    steps: int | None = None,
+    batch: int = 100,
+    trained: Config | None = None,
 ) -> Report:
     """Score a model on a split of its configuration's data, with the mean frame of the training data beside.
 
@@ -69,14 +84,14 @@ def evaluate_run(
         clips: how many, the first ones.
         steps: future frames, more than trained if wished; clips are made longer for it.
         batch: clips at a time.
+        trained: whose training data gives the mean frame, where ``config`` is of other data. Default: ``config``.
     """
     from lstmrep.eval import evaluate, mean_frame
 
-    train = runs.make_data(config, "train")
-    changes: dict[str, Any] = {}
-    if steps is not None and steps > model.config.predict and train.infinite:
-        changes["num_frames"] = train.num_frames - model.config.predict + steps
-    data = runs.make_data(config, split, **changes)
+    train = runs.make_data(trained or config, "train")
+    data = runs.make_data(config, split)
+    if steps is not None and steps > model.config.predict and data.infinite:
+        data = runs.make_data(config, split, num_frames=data.num_frames - model.config.predict + steps)
     squash = model.config.squash if model.config.output == "squash" else None
     mean = mean_frame(batches(train, MEAN_CLIPS, batch), squash=squash)
     return evaluate(model, batches(data, clips, batch), steps=steps, mean=mean, keep=KEEP, description=data.description)
@@ -117,4 +132,13 @@ def _with_changes(config: Config | None, changes: list[str]) -> Config:
         raise ValueError(
             "lstmrep eval: the folder has no config.toml and so no data; name some, as in data.source=sklearn."
         )
-    return configs.with_overrides({} if config is None else config.to_dict(), changes)
+    tables = {} if config is None else config.to_dict()
+    changed = configs.with_overrides(tables, changes)
+    if config is not None and _kind(changed) != _kind(config):
+        return configs.with_overrides({**tables, "data": {}}, changes)
+    return changed
+
+
+def _kind(config: Config) -> str:
+    """Which data; settings of one kind mean nothing to another."""
+    return str(config.data.get("name", "moving_mnist"))
