@@ -13,12 +13,16 @@ from lstmrep.eval.classification import (
 from lstmrep.eval.cost import flops_per_clip, parameters
 from lstmrep.eval.evaluate import evaluate, recompute
 from lstmrep.eval.metrics import cross_entropy, entropy, half_squared_error, mae, mse, psnr, squared_error, ssim
+from lstmrep.eval.perceptual import lpips
 from lstmrep.eval.report import Report, Row, load
+from lstmrep.eval.stochastic import BestOf, best_of
 
 __all__ = [
+    "BestOf",
     "PooledAccuracy",
     "Report",
     "Row",
+    "best_of",
     "class_accuracy",
     "clip_accuracy",
     "confusion",
@@ -31,6 +35,7 @@ __all__ = [
     "half_squared_error",
     "linear_motion",
     "load",
+    "lpips",
     "mae",
     "mean_frame",
     "mean_pixel",
