@@ -131,9 +131,9 @@ class Story:
             if word in ORIGINAL:
                 (self.folder / word).write_text(original_files.body(ORIGINAL[word]))
             root = word.removeprefix("data.root=")
-            if root == "VIDEOS" and not (self.folder / root).exists():
+            if root in ("VIDEOS", "CLIPS") and not (self.folder / root).exists():
                 (self.folder / root).mkdir()
-                frames = np.random.default_rng(0).integers(0, 256, (300, 40, 40, 3), dtype=np.uint8)
+                frames = np.random.default_rng(0).integers(112, 144, (300, 40, 40, 3), dtype=np.uint8)
                 np.save(self.folder / root / "noise.npy", frames)
             elif root != word and not Path(root).is_absolute():
                 (self.folder / root).mkdir(parents=True, exist_ok=True)
