@@ -229,7 +229,7 @@ setup(
     # triton_kernels/ is at the top level of the repository, and a subpackage when installed.
     packages=[*find_packages(include=["lstmrep", "lstmrep.*"]), "lstmrep.triton_kernels"],
     package_dir={"lstmrep.triton_kernels": "triton_kernels"},
-    package_data={"lstmrep": ["py.typed", "*.pyi", "configs/*.toml"]},
+    package_data={"lstmrep": ["py.typed", "*.pyi", "configs/*.toml", "zoo/*/*"]},
     ext_modules=native(),
     cmdclass={"build_ext": BuildNative},
 )

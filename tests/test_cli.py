@@ -79,6 +79,24 @@ def test_eval_prints_the_table_and_writes_the_gallery(run_folder, tmp_path, caps
     assert len(list((tmp_path / "films").glob("*.gif"))) == 2
 
 
+def test_eval_on_a_file_keeps_the_mean_of_the_training_data(run_folder, tmp_path, capsys):
+    """Settings of the generator mean nothing to a file, which is a test set without a training part."""
+    _, config = runs.load_run(run_folder)
+    clips = runs.make_data(config, "test").batch(range(20))
+    np.save(tmp_path / "clips.npy", (clips[:, :, 0] * 255).byte().numpy().swapaxes(0, 1))
+    tables = []
+    for changes in (["data.name=sequence_file", f"data.path={tmp_path / 'clips.npy'}"], []):
+        line = words("eval", run_folder, *changes, "--clips", 20, "--gallery", 0, "--out", tmp_path / "eval")
+        assert main(line) == 0
+        tables.append(capsys.readouterr().out)
+    assert "SequenceFile: clips.npy" in tables[0] and "MovingMNIST" in tables[1]
+    # Glyphs are black and white: bytes lose nothing, and the numbers are those of the generated clips.
+    kept = [[line for line in t.splitlines() if line[:4] in ("mode", "mean", "copy", "line")] for t in tables]
+    assert [k[1:] for k in kept if k[0].startswith("model ")] == [kept[1][1:]] * 2 and len(kept[0]) > 8
+    assert main(words("eval", run_folder, "data.name=sequence_file", "--gallery", 0)) == 2
+    assert "setting 'path' of sequence_file is missing" in capsys.readouterr().err
+
+
 def test_predict_continues_a_file(run_folder, tmp_path):
     model, _ = runs.load_run(run_folder)
     frames = torch.rand(3, 8, 1, 12, 12)

@@ -152,11 +152,21 @@ class Story:
             if word in ORIGINAL:
                 (self.folder / word).write_text(original_files.body(ORIGINAL[word]))
             root = word.removeprefix("data.root=")
-            if root != word and not Path(root).is_absolute() and not (self.folder / root).exists():
+            if root == "CLIPS" and not (self.folder / root).exists():
+                (self.folder / root).mkdir()
+                frames = np.random.default_rng(0).integers(112, 144, (300, 40, 40, 3), dtype=np.uint8)
+                np.save(self.folder / root / "noise.npy", frames)
+            elif root != word and not Path(root).is_absolute() and not (self.folder / root).exists():
                 (self.folder / root).mkdir(parents=True, exist_ok=True)
                 images, labels = np.full((30, 28, 28), 200, np.uint8), np.arange(30, dtype=np.uint8) % 10
                 arrays = {"x_train": images, "y_train": labels, "x_test": images, "y_test": labels}
                 np.savez(self.folder / root / "mnist.npz", **arrays)
+
+        for word in words:
+            path = word.removeprefix("data.path=")
+            if path != word and not (self.folder / path).exists():
+                # As the published file lies: frames first, fewer clips.
+                np.save(self.folder / path, np.random.default_rng(0).integers(0, 256, (20, 30, 64, 64), np.uint8))
 
     def configuration(self, name):
         """The page's ``toml`` block that starts with a comment naming the file, or the only one."""

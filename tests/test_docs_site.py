@@ -101,11 +101,11 @@ def test_formulas_are_formulas(site):
 
 def test_the_reference_has_all_that_is_public(site):
     import lstmrep
-    from lstmrep import data, figures, train, viz
+    from lstmrep import data, figures, train, viz, zoo
     from lstmrep import eval as evaluation
 
     text = (site / "api.html").read_text()
-    for module in (lstmrep, data, train, evaluation, viz, figures):
+    for module in (lstmrep, data, train, evaluation, viz, figures, zoo):
         for name in set(module.__all__) - {"ops"}:
             assert f'id="{module.__name__}.{name}"' in text, f"{module.__name__}.{name}"
 

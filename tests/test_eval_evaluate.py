@@ -272,7 +272,7 @@ class TestErrors:
             ev.evaluate(Fading(), [_clips()], steps=1)
         with pytest.raises(ValueError, match="built with predict=0"):
             ev.evaluate(Fading(predict=0), [_clips()], steps=3)
-        with pytest.raises(ValueError, match="'metrics' names 'lpips', expected some of mse, mae, ssim, psnr"):
-            ev.evaluate(Fading(), [_clips()], metrics=("lpips",))
+        with pytest.raises(ValueError, match="'metrics' names 'vgg', expected some of mse, mae, ssim, psnr, lpips"):
+            ev.evaluate(Fading(), [_clips()], metrics=("vgg",))
         with pytest.raises(ValueError, match=r"'mean' has the shape \(2, 2\), frames have \(1, 2, 2\)"):
             ev.evaluate(Fading(), [_clips()], mean=torch.zeros(2, 2))

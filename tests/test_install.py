@@ -2,13 +2,23 @@
 
 import importlib.metadata
 import os
+import shutil
 import subprocess
 import sys
+import tarfile
+import zipfile
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
+# Files of the package that are no Python.
+DATA = {
+    str(p.relative_to(ROOT))
+    for folder in ("configs", "zoo")
+    for p in (ROOT / "lstmrep" / folder).rglob("*")
+    if p.suffix in (".toml", ".json", ".safetensors")
+}
 
 
 def _build(tmp_path: Path, **variables: str) -> subprocess.CompletedProcess[str]:
@@ -58,11 +68,36 @@ def test_package_is_complete():
     if not any("__editable__" in name for name in names):  # an editable install lists only its link
         for needed in ("lstmrep/py.typed", "lstmrep/_native.pyi", "lstmrep/triton_kernels/__init__.py"):
             assert needed in names
+        assert names >= DATA
         assert {Path(name).name for name in names} >= {"LICENSE", "NOTICE"}
     assert [e.value for e in distribution.entry_points] == ["lstmrep.cli:main"]
     import lstmrep.triton_kernels
 
     assert lstmrep.triton_kernels.__doc__
+
+
+def _check_members(names: list[str], prefix: str) -> None:
+    found = {name.removeprefix(prefix) for name in names}
+    assert found >= DATA, sorted(DATA - found)
+
+
+def test_wheel_and_source_distribution_have_the_data(tmp_path):
+    """Built from a copy without native code: configurations and trained models are in both."""
+    tree = tmp_path / "tree"
+    shutil.copytree(ROOT / "lstmrep", tree / "lstmrep", ignore=shutil.ignore_patterns("*.so", "__pycache__"))
+    shutil.copytree(ROOT / "triton_kernels", tree / "triton_kernels")
+    for name in ("pyproject.toml", "setup.py", "MANIFEST.in", "README.md", "LICENSE", "NOTICE"):
+        shutil.copy(ROOT / name, tree / name)
+    for kind in ("bdist_wheel", "sdist"):
+        command = [sys.executable, "setup.py", "-q", kind, "--dist-dir", str(tmp_path / "dist")]
+        environment = {**os.environ, "LSTMREP_NATIVE": "0"}
+        done = subprocess.run(command, cwd=tree, env=environment, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+    wheel, source = (next((tmp_path / "dist").glob(pattern)) for pattern in ("*.whl", "*.tar.gz"))
+    with zipfile.ZipFile(wheel) as opened:
+        _check_members(opened.namelist(), "")
+    with tarfile.open(source) as opened:
+        _check_members(opened.getnames(), source.name.removesuffix(".tar.gz") + "/")
 
 
 def _python(code: str, **variables: str) -> str:

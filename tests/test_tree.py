@@ -24,7 +24,7 @@ LAYERS = [
     {"ops"},
     {"nn", "launches", "check"},
     {"footprint", "duration"},
-    {"explain", "info", "testing", "data"},
+    {"explain", "info", "testing", "data", "zoo"},
     {"eval", "viz"},
     {"train"},
     {"figures"},

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from torch import Tensor
 
@@ -24,7 +24,10 @@ EPILOG = """examples:
   python -m lstmrep eval runs/digits
   python -m lstmrep eval runs/digits --split valid --clips 500 --steps 60
   python -m lstmrep eval runs/digits data.num_digits=3
-  python -m lstmrep eval runs/rgb --fuse runs/flow"""
+  python -m lstmrep eval runs/rgb --fuse runs/flow
+  python -m lstmrep eval runs/digits data.name=sequence_file data.path=mnist_test_seq.npy --clips 10000
+
+Another data.name puts the run's data settings aside; the mean frame is still that of the data trained on."""
 MEAN_CLIPS = 1000
 KEEP = 100
 
@@ -51,7 +54,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(given: argparse.Namespace) -> int:
     """Evaluate a run."""
     model, config = runs.load_run(given.run)
+    trained = config
     config = runs.with_changes("lstmrep eval", config, given.changes)
+    if trained is not None and runs.kind_of_data(trained) == runs.kind_of_data(config):
+        trained = None
     for name in ("clips", "batch"):
         if getattr(given, name) < 1:
             raise ValueError(f"lstmrep eval: --{name} is {getattr(given, name)}, expected 1 or more.")
@@ -59,7 +65,9 @@ def run(given: argparse.Namespace) -> int:
         return _classify(model, config, given)
     if given.fuse:
         raise ValueError(f"lstmrep eval: --fuse is for classifiers, and {given.run} holds a {type(model).__name__}.")
-    report = evaluate_run(model, config, given.split, clips=given.clips, steps=given.steps, batch=given.batch)
+    report = evaluate_run(
+        model, config, given.split, clips=given.clips, steps=given.steps, batch=given.batch, trained=trained
+    )
     print(report.table())
     out = given.out or given.run / f"eval-{given.split}"
     report.save(out)
@@ -118,7 +126,14 @@ def score_run(
 
 
 def evaluate_run(
-    model: CompositeModel, config: Config, split: str, *, clips: int = 1000, steps: int | None = None, batch: int = 100
+    model: CompositeModel,
+    config: Config,
+    split: str,
+    *,
+    clips: int = 1000,
+    steps: int | None = None,
+    batch: int = 100,
+    trained: Config | None = None,
 ) -> Report:
     """Score a model on a split of its configuration's data, with the mean frame of the training data beside.
 
@@ -129,14 +144,14 @@ def evaluate_run(
         clips: how many, the first ones.
         steps: future frames, more than trained if wished; clips are made longer for it.
         batch: clips at a time.
+        trained: whose training data gives the mean frame, where ``config`` is of other data. Default: ``config``.
     """
     from lstmrep.eval import evaluate, mean_frame
 
-    train = runs.make_data(config, "train")
-    changes: dict[str, Any] = {}
-    if steps is not None and steps > model.config.predict and train.infinite:
-        changes["num_frames"] = train.num_frames - model.config.predict + steps
-    data = runs.make_data(config, split, **changes)
+    train = runs.make_data(trained or config, "train")
+    data = runs.make_data(config, split)
+    if steps is not None and steps > model.config.predict and data.infinite:
+        data = runs.make_data(config, split, num_frames=data.num_frames - model.config.predict + steps)
     squash = model.config.squash if model.config.output == "squash" else None
     mean = mean_frame(batches(train, MEAN_CLIPS, batch), squash=squash)
     return evaluate(model, batches(data, clips, batch), steps=steps, mean=mean, keep=KEEP, description=data.description)

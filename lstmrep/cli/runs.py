@@ -78,7 +78,7 @@ def with_changes(command: str, config: Config | None, changes: Sequence[str]) ->
     Args:
         command: who asks, for messages.
         config: of the run, or none for a folder that has only a model.
-        changes: ``data.setting=value``.
+        changes: ``data.setting=value``; another ``data.name`` puts the run's data settings aside.
 
     Raises:
         ValueError: a change is of another form, or nothing says what the data are.
@@ -92,7 +92,16 @@ def with_changes(command: str, config: Config | None, changes: Sequence[str]) ->
         raise ValueError(
             f"{command}: the folder has no config.toml and so no data; name some, as in data.source=sklearn."
         )
-    return configs.with_overrides({} if config is None else config.to_dict(), changes)
+    tables = {} if config is None else config.to_dict()
+    changed = configs.with_overrides(tables, changes)
+    if config is not None and kind_of_data(changed) != kind_of_data(config):
+        return configs.with_overrides({**tables, "data": {}}, changes)
+    return changed
+
+
+def kind_of_data(config: Config) -> str:
+    """Which data; settings of one kind mean nothing to another."""
+    return str(config.data.get("name", "moving_mnist"))
 
 
 def make_data(config: Config, split: str, **changes: Any) -> ClipDataset:

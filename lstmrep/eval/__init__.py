@@ -13,14 +13,18 @@ from lstmrep.eval.classification import (
 from lstmrep.eval.cost import flops_per_clip, parameters
 from lstmrep.eval.evaluate import evaluate, recompute
 from lstmrep.eval.metrics import cross_entropy, entropy, half_squared_error, mae, mse, psnr, squared_error, ssim
+from lstmrep.eval.perceptual import lpips
 from lstmrep.eval.report import Report, Row, load
 from lstmrep.eval.videos import VideoScores, fuse, score_videos
+from lstmrep.eval.stochastic import BestOf, best_of
 
 __all__ = [
+    "BestOf",
     "PooledAccuracy",
     "Report",
     "Row",
     "VideoScores",
+    "best_of",
     "class_accuracy",
     "clip_accuracy",
     "confusion",
@@ -34,6 +38,7 @@ __all__ = [
     "half_squared_error",
     "linear_motion",
     "load",
+    "lpips",
     "mae",
     "mean_frame",
     "mean_pixel",

@@ -46,6 +46,7 @@ def evaluate(
     clamp: float = 1e-10,
     baseline_clamp: float = 1e-4,
     ssim_range: float = 2.0,
+    lpips_weights: str | Path | None = None,
     description: str = "",
 ) -> Report:
     """Score a model on clips it was not trained on.
@@ -64,11 +65,13 @@ def evaluate(
         mean: the mean frame of the training data, from :func:`mean_frame`; without it two baselines are missing.
         keep: clips whose frames go into the report, the first ones; 0 keeps all. Of 64 by 64 pixels and 10 + 10 frames
             the 10,000 clips of a test set take 6.6 GB.
-        metrics: which of ``mse``, ``mae``, ``ssim``, ``psnr`` beside the loss.
+        metrics: which of ``mse``, ``mae``, ``ssim``, ``psnr`` beside the loss, and ``lpips``, which is left out with a
+            note where its package or its weights are missing.
         clamp: least probability in the model's cross-entropy, see :func:`cross_entropy`.
         baseline_clamp: the same for baselines that repeat a frame: their zeros and ones claim a certainty that costs
             ``-log(baseline_clamp)`` a pixel. Printed in the table.
         ssim_range: see :func:`ssim`.
+        lpips_weights: see :func:`lpips`.
         description: the data in words: source, split, seed (``MovingMNIST.description``).
 
     Returns:
@@ -83,7 +86,7 @@ def evaluate(
     steps = _steps(config, steps)
     settings = Settings(LOSSES[config.output], tuple(metrics), clamp, baseline_clamp, ssim_range)
     runner = _Runner(model, steps)
-    scorer = Scorer(settings, mean)
+    scorer = Scorer(settings, mean, lpips_weights)
     kept: list[Batch] = []
     with _eval_mode(model), torch.inference_mode():
         for given in batches:
@@ -114,11 +117,12 @@ def evaluate(
     )
 
 
-def recompute(folder: str | Path) -> Report:
+def recompute(folder: str | Path, *, lpips_weights: str | Path | None = None) -> Report:
     """Form a report again from the frames that :meth:`Report.save` wrote, with no model.
 
     Args:
         folder: the folder.
+        lpips_weights: see :func:`lpips`.
 
     Returns:
         A report over the kept clips, with the settings, description and costs of the saved one.
@@ -129,7 +133,7 @@ def recompute(folder: str | Path) -> Report:
     saved = load(folder)
     arrays = dict(saved.arrays)
     mean = arrays.pop("mean", None)
-    scorer = Scorer(saved.settings, None if mean is None else torch.from_numpy(np.array(mean)))
+    scorer = Scorer(saved.settings, None if mean is None else torch.from_numpy(np.array(mean)), lpips_weights)
     for start in range(0, saved.kept, CHUNK):
         part = {name: torch.from_numpy(np.array(a[start : start + CHUNK])) for name, a in arrays.items()}
         scorer.add(Batch(**part))

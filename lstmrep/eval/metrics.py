@@ -49,7 +49,7 @@ def cross_entropy(prediction: Tensor, target: Tensor, *, clamp: float = 1e-10) -
         raise ValueError(
             f"lstmrep.eval.cross_entropy: argument 'clamp' is {clamp}, expected a number between 0 and 0.5."
         )
-    p, t = _pair("cross_entropy", prediction, target)
+    p, t = pair("cross_entropy", prediction, target)
     _unit("cross_entropy", "prediction", p)
     _unit("cross_entropy", "target", t)
     log_likelihood: Tensor = t * p.clamp_min(clamp).log() + (1 - t) * (1 - p).clamp_min(clamp).log()
@@ -65,7 +65,7 @@ def entropy(target: Tensor) -> Tensor:
     Returns:
         float64 ``[B, T]``.
     """
-    t, _ = _pair("entropy", target, target)
+    t, _ = pair("entropy", target, target)
     _unit("entropy", "target", t)
     nats: Tensor = (torch.special.entr(t) + torch.special.entr(1 - t)).flatten(2).sum(2)
     return nats
@@ -81,7 +81,7 @@ def squared_error(prediction: Tensor, target: Tensor) -> Tensor:
     Returns:
         float64 ``[B, T]``, in squared grey levels.
     """
-    p, t = _pair("squared_error", prediction, target)
+    p, t = pair("squared_error", prediction, target)
     return (p - t).square().flatten(2).sum(2)
 
 
@@ -104,7 +104,7 @@ def mae(prediction: Tensor, target: Tensor) -> Tensor:
     Returns:
         float64 ``[B, T]``, in grey levels.
     """
-    p, t = _pair("mae", prediction, target)
+    p, t = pair("mae", prediction, target)
     return (p - t).abs().flatten(2).sum(2)
 
 
@@ -122,7 +122,7 @@ def psnr(prediction: Tensor, target: Tensor) -> Tensor:
         TypeError: 8-bit frames. Their difference wraps around at 256, which has put many a published figure 15 dB too
             high.
     """
-    p, t = _pair("psnr", prediction, target)
+    p, t = pair("psnr", prediction, target)
     return -10 * (p.clamp(0, 1) - t).square().flatten(2).mean(2).log10()
 
 
@@ -145,7 +145,7 @@ def ssim(prediction: Tensor, target: Tensor, *, data_range: float = 2.0) -> Tens
     Raises:
         TypeError, ValueError: not floating point, not images, smaller than a window, a range that is not positive.
     """
-    p, t = _pair("ssim", prediction, target)
+    p, t = pair("ssim", prediction, target)
     why = ssim_needs(tuple(p.shape[2:]))
     if why:
         raise ValueError(f"lstmrep.eval.ssim: {why}.")
@@ -191,7 +191,8 @@ def _window_sums(x: Tensor, axis: int) -> Tensor:
     return four.narrow(axis, 0, last) + two.narrow(axis, 4, last) + x.narrow(axis, 6, last)
 
 
-def _pair(name: str, prediction: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+def pair(name: str, prediction: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+    """Both in float64, after their dtypes and shapes were checked; ``name`` is the metric's, for the message."""
     for what, t in (("prediction", prediction), ("target", target)):
         if not t.is_floating_point():
             raise TypeError(

@@ -16,8 +16,8 @@ from lstmrep.eval.score import COPY_LAST, CROSS_ENTROPY, FUTURE, LINEAR, RECONST
 
 FORMAT = 1
 ARRAYS = ("inputs", "trues", "preds", "preds_teacher", "reconstruction", "reconstruction_teacher", "mean")
-TITLES = {"mse": "MSE", "mae": "MAE", "ssim": "SSIM", "psnr": "PSNR dB"}
-DIGITS = {"ssim": 4}
+TITLES = {"mse": "MSE", "mae": "MAE", "ssim": "SSIM", "psnr": "PSNR dB", "lpips": "LPIPS"}
+DIGITS = {"ssim": 4, "lpips": 4}
 
 
 @dataclass(frozen=True)

@@ -9,12 +9,13 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from lstmrep.eval import baselines, metrics
+from lstmrep.eval import baselines, metrics, perceptual
 
 RECONSTRUCTION, FUTURE = "reconstruction", "future"
 FREE, TEACHER = "model, free-running", "model, teacher-forced"
@@ -26,8 +27,10 @@ CERTAIN = (COPY_LAST, LINEAR)
 CROSS_ENTROPY, HALF_SQUARED = "cross_entropy", "half_squared_error"
 UNITS = {CROSS_ENTROPY: "nats/frame", HALF_SQUARED: "half SE/frame"}
 FRAME_METRICS = ("mse", "mae", "ssim", "psnr")
+# Those that a report has only when asked.
+MORE_METRICS = ("lpips",)
 # Defined for values in [0, 1] only.
-UNIT_RANGE = ("ssim", "psnr")
+UNIT_RANGE = ("ssim", "psnr", "lpips")
 
 Values = dict[str, Tensor]
 Scores = dict[tuple[str, str], Values]
@@ -44,11 +47,11 @@ class Settings:
     ssim_range: float = 2.0
 
     def __post_init__(self) -> None:
-        unknown = [name for name in self.metrics if name not in FRAME_METRICS]
+        known = (*FRAME_METRICS, *MORE_METRICS)
+        unknown = [name for name in self.metrics if name not in known]
         if unknown:
             raise ValueError(
-                f"lstmrep.eval.evaluate: argument 'metrics' names {unknown[0]!r}, expected some of "
-                f"{', '.join(FRAME_METRICS)}."
+                f"lstmrep.eval.evaluate: argument 'metrics' names {unknown[0]!r}, expected some of {', '.join(known)}."
             )
 
 
@@ -95,6 +98,7 @@ class Scorer:
 
     settings: Settings
     mean: Tensor | None = None
+    lpips_weights: str | Path | None = None
     scores: dict[tuple[str, str], dict[str, list[Tensor]]] = field(default_factory=dict)
     lowest: float = math.inf
     highest: float = -math.inf
@@ -156,13 +160,22 @@ class Scorer:
             "mae": metrics.mae,
             "psnr": metrics.psnr,
             "ssim": lambda p, t: metrics.ssim(p, t, data_range=s.ssim_range),
+            "lpips": lambda p, t: perceptual.lpips(p, t, weights=self.lpips_weights),
         }
         for name in s.metrics:
-            if name == "ssim" and (why := metrics.ssim_needs(tuple(target.shape[2:]))):
-                self.notes["ssim"] = f"ssim: left out, {why}"
+            if why := self._lacks(name, tuple(target.shape[2:])):
+                self.notes[name] = f"{name}: left out, {why}"
                 continue
             values[name] = ways[name](made, target)
         return values
+
+    def _lacks(self, name: str, frame: tuple[int, ...]) -> str:
+        """Why there is no such metric of these frames on this machine; empty if there is."""
+        if name == "ssim":
+            return metrics.ssim_needs(frame)
+        if name == "lpips":
+            return perceptual.lpips_needs(frame) or perceptual.lpips_missing(self.lpips_weights)
+        return ""
 
     def _baselines(self, inputs: Tensor, steps: int) -> Iterator[tuple[str, Tensor]]:
         if self.mean is None:

@@ -2,7 +2,7 @@
 
 Two ways to run: ``decode`` takes whole sequences, for decoders that read nothing or whose inputs are known before
 (the true frames), and both decoders side by side where they agree; ``roll_out`` goes frame by frame, for a decoder that
-reads its own output.
+reads its own output, or, where that is linear, in one call with the head folded into the recurrence.
 
 Hand-over, with (h, c) the encoder's last state: ``"step"`` makes it the state before step 0, so that frame 0 is
 head(cell(h, c)) with no input; ``"copy"`` makes it the state of step 0, so that frame 0 is head(h).
@@ -18,8 +18,12 @@ from torch import Tensor, nn
 
 from lstmrep.nn.outputs import OUTPUTS
 from lstmrep.nn.stack import Layers, Stack, run
+from lstmrep.ops import autocast
+from lstmrep.ops.validate import COMPUTE_DTYPE
 
 HANDOVERS = ("step", "copy")
+# A product of fewer rows waits for its matrix to be read and takes about as long as one of so many (docs/models.md).
+ROWS = 24
 
 
 class Decoder(nn.Module):
@@ -60,9 +64,7 @@ class Decoder(nn.Module):
     @property
     def plain_head(self) -> bool:
         """Whether the head is what it was built as, so that its weight and bias say all about it."""
-        head = self.head
-        hooks = (head._forward_hooks, head._forward_pre_hooks, head._backward_hooks, head._backward_pre_hooks)
-        return type(head) is nn.Linear and not any(hooks)
+        return type(self.head) is nn.Linear and not _hooked(self.head)
 
     @property
     def skipped(self) -> int:
@@ -121,10 +123,64 @@ def decode(decoders: Sequence[Decoder], start: Layers, steps: Sequence[int], fed
     return made
 
 
+def fold_pays(hidden_size: int, batch: int, steps: int) -> bool:
+    """Whether forming ``W_ih W_o`` once costs less than the products that it spares.
+
+    The fold multiplies 4H * D * H numbers, an input product B * D * 4H at each step after the first; so it pays when
+    (steps - 1) * B > H, with B at least ``ROWS``, since a smaller product takes no less time.
+
+    Args:
+        hidden_size: H.
+        batch: B, sequences.
+        steps: frames to make.
+    """
+    return (steps - 1) * max(batch, ROWS) > hidden_size
+
+
+def folds(decoder: Decoder, start: Layers, steps: int) -> bool:
+    """Whether ``roll_out`` folds the head into the recurrence, for a decoder that reads only what it makes.
+
+    Linear frames, one layer, head and layer as they were built, nothing that a gradient, a transform or a compiler must
+    see step by step (a compiled graph may meet other batches than the rule was asked for), and the fold pays.
+    """
+    if decoder.output != "gaussian" or decoder.lstm.num_layers > 1 or not decoder.plain_head or _hooked(decoder.lstm):
+        return False
+    if torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active():
+        return False
+    if torch.is_grad_enabled() and any(t.requires_grad for t in (*decoder.parameters(), *start.h, *start.c)):
+        return False
+    return fold_pays(decoder.lstm.hidden_size, start.h[-1].shape[1], steps)
+
+
+def _folded(decoder: Decoder, start: Layers, steps: int) -> Tensor:
+    """``roll_out`` where ``folds`` says so: with frames W_o h + b_o, all steps after the first are one recurrence of
+
+        W_hh + W_ih W_o        and        b + W_ih b_o
+
+    without input. Step 0 has no frame and runs by itself: taking W_ih (W_o h0 + b_o) off its input share again would
+    cost a product of its own and lose digits.
+    """
+    lstm, head = decoder.lstm, decoder.head
+    w_ih, w_hh, bias = (lstm.weight(name, 0) for name in ("weight_ih", "weight_hh", "bias"))
+    if decoder.skipped:
+        first, state = start.h[0], start
+    else:
+        first, state = lstm.recur(w_hh, bias, start, 1)
+    compute = COMPUTE_DTYPE.get(w_hh.dtype, w_hh.dtype)
+    with autocast.off(w_hh.device.type):
+        w_ih, w_o = w_ih.to(compute), head.weight.to(compute)
+        joined = torch.addmm(w_hh.to(compute), w_ih, w_o).to(w_hh.dtype)
+        shift = torch.addmv(bias.to(compute), w_ih, head.bias.to(compute))
+    rest, _ = lstm.recur(joined, shift, state, steps - 1)
+    made: Tensor = head(torch.cat((first, rest)))
+    return made
+
+
 def roll_out(
     decoder: Decoder, start: Layers, steps: int, truth: Tensor | None = None, keep: Tensor | None = None
 ) -> Tensor:
-    """A conditional decoder frame by frame, reading what it made (after the activation; gradient flows through it).
+    """A conditional decoder that reads what it made (after the activation; gradient flows through it), frame by frame
+    or, where it ``folds``, in one call of the op for all steps after the first.
 
     Args:
         decoder: a conditional decoder.
@@ -136,6 +192,8 @@ def roll_out(
     Returns:
         The head's numbers ``[steps, B, D]``.
     """
+    if keep is None and folds(decoder, start, steps):
+        return _folded(decoder, start, steps)
     made: list[Tensor] = []
     state = start
     if decoder.skipped:
@@ -151,6 +209,12 @@ def roll_out(
         h, state = decoder.lstm(x, state)
         made.append(decoder.head(h))
     return torch.cat(made)
+
+
+def _hooked(module: nn.Module) -> bool:
+    """Whether calling the module does more than its ``forward``."""
+    m = module
+    return any((m._forward_hooks, m._forward_pre_hooks, m._backward_hooks, m._backward_pre_hooks))
 
 
 def _padded(fed: Tensor, first: bool, steps: int) -> Tensor:

@@ -109,6 +109,32 @@ class Stack(nn.Module):
         h, last = run([self], x, start)
         return h[0], last
 
+    def recur(self, weight_hh: Tensor, bias: Tensor, start: Layers, steps: int) -> tuple[Tensor, Layers]:
+        """The bottom layer with another recurrent matrix and bias and no input; of a stack of one layer.
+
+        Args:
+            weight_hh: ``[4H, H]``.
+            bias: ``[4H]``.
+            start: the state before the first step.
+            steps: T.
+
+        Returns:
+            As ``forward``.
+        """
+        h, h_last, c_last = lstm(
+            None,
+            [],
+            [weight_hh],
+            bias=[bias],
+            peephole=[self.weight(name, 0) for name in PEEPHOLES] if self.peephole else None,
+            h0=start.h[0],
+            c0=start.c[0],
+            steps=steps,
+            cell=self.cell,
+            backend=self.backend,
+        )
+        return h[0], Layers([h_last], [c_last])
+
     def problems(self, batch: int, steps: int, recurrences: int = 1) -> list[Problem]:
         """What each layer asks of the op, for N stacks like this one; for ``lstmrep.explain``."""
         weight = self.weight("weight_hh", 0)

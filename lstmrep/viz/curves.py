@@ -16,7 +16,13 @@ CALLER = "lstmrep.viz.curves"
 COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
 BASELINE = "#8a8a8a"
 DASHES = ("--", ":", "-.", (0, (5, 1)), (0, (1, 3)))
-LABELS = {"mse": "squared error a frame", "mae": "absolute error a frame", "ssim": "SSIM", "psnr": "PSNR, dB"}
+LABELS = {
+    "mse": "squared error a frame",
+    "mae": "absolute error a frame",
+    "ssim": "SSIM",
+    "psnr": "PSNR, dB",
+    "lpips": "LPIPS",
+}
 
 
 def training_curve(
