@@ -15,8 +15,8 @@ from lstmrep.eval.evaluate import evaluate, recompute
 from lstmrep.eval.metrics import cross_entropy, entropy, half_squared_error, mae, mse, psnr, squared_error, ssim
 from lstmrep.eval.perceptual import lpips
 from lstmrep.eval.report import Report, Row, load
-from lstmrep.eval.videos import VideoScores, fuse, score_videos
 from lstmrep.eval.stochastic import BestOf, best_of
+from lstmrep.eval.videos import VideoScores, fuse, score_videos
 
 __all__ = [
     "BestOf",
