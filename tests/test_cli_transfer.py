@@ -2,6 +2,7 @@
 
 import csv
 import re
+import shutil
 
 import pytest
 
@@ -132,8 +133,8 @@ def test_tasks_side_by_side(encoder, tmp_path, capsys):
         (["--clips", "41"], "with another clips; give another --task"),
         (["--encoder", "toy"], r"--encoder 'toy' is not of the form name=RUN, nor the word none"),
         (["--encoder", "none=toy"], r"--encoder 'none=toy' is not of the form"),
-        (["--encoder", "pre=elsewhere"], "has results of the encoder 'pre' from .*toy; give this one another name"),
         (["--encoder", "a=nowhere"], "no trained model in nowhere"),
+        (["model.hidden_size=9", "--encoder", "none"], r"with another model\.hidden_size"),
         (["--labels", "0"], "--labels '0' is no number of 1 or more, nor the word all"),
         (["--resamplings", "0"], "--resamplings is 0, expected 1 or more"),
     ],
@@ -143,6 +144,36 @@ def test_mistakes(encoder, tmp_path, capsys, change, said):
     capsys.readouterr()
     assert main([*command(tmp_path, encoder, labels=(2,), resamplings=1), *change]) == 2
     assert re.search(said, capsys.readouterr().err)
+
+
+def test_a_random_start_has_the_encoders_sizes(encoder, tmp_path, monkeypatch, capsys):
+    """And encoders of several sizes are not compared with one random start."""
+    seen = []
+    monkeypatch.setattr(transfer, "_classifier", lambda config, *rest: seen.append(config.model["hidden_size"]) or 0.5)
+    assert main([*command(tmp_path, encoder, labels=(2,), resamplings=1), "model.hidden_size=11"]) == 0
+    assert seen == [8, 8]
+    other = tmp_path / "other"
+    assert main(words("train", "toy", *SMALL, "model.hidden_size=9", "--out", other)) == 0
+    assert main(words("transfer", "toy_heading", "--encoder", f"a={encoder}", f"b={other}", "--out", tmp_path)) == 2
+    assert "has hidden_size = 9, the first one 8; compare encoders of one size" in capsys.readouterr().err
+
+
+def test_encoders_may_come_later_but_not_under_a_name_that_is_taken(encoder, tmp_path, capsys):
+    out = tmp_path / "out"
+    start = words("transfer", "toy_heading", *SMALL, "--labels", 2, "--resamplings", 1, "--clips", 8, "--out", out)
+    for encoders in ((), ("--encoder", "none", f"pre={encoder}")):
+        assert main([*start, *encoders]) == 0
+    assert [row["encoder"] for row in rows(out)] == ["none", "pre"]
+    shutil.copytree(encoder, tmp_path / "copy")
+    assert main([*start, "--encoder", f"pre={tmp_path / 'copy'}"]) == 2
+    assert re.search(r"results of the encoder 'pre' from .*toy; give this one another name", capsys.readouterr().err)
+
+
+def test_what_has_no_result_may_be_changed(encoder, tmp_path):
+    """A mistake in a first call does not stand in the way of the next one."""
+    good = command(tmp_path, encoder, labels=(2,), resamplings=1)
+    assert main([*good, "data.source=nothing"]) == 2
+    assert main(good) == 0
 
 
 def test_no_classifier(tmp_path, capsys):

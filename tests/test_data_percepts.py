@@ -60,6 +60,40 @@ def test_many_folders_are_one_after_the_other(tmp_path):
         Percepts(parts)
 
 
+@pytest.mark.parametrize("kind", ["npy", "h5"])
+def test_a_list_of_files_is_one_after_the_other(tmp_path, kind):
+    """The released code's unlabelled features: a file for each video, named in a list."""
+    together = Percepts(original_folder(tmp_path / "all"), everything=True, stride=3)
+    folder = tmp_path / "files"
+    folder.mkdir()
+    for k, n in enumerate(FRAMES):
+        if kind == "h5":
+            h5py = pytest.importorskip("h5py", reason="h5py is not installed")
+            with h5py.File(folder / f"v{k}.h5", "w") as file:
+                file["hidden6"] = features(k, n)
+        else:
+            np.save(folder / f"v{k}.npy", features(k, n))
+    (folder / "list.txt").write_text("".join(f"v{k}.{kind}\n" for k in range(len(FRAMES))))
+    (folder / "num_frames.txt").write_text("\n".join(map(str, FRAMES)))
+    apart = Percepts(folder, features_file="list.txt", everything=True, stride=3)
+    assert torch.equal(together.batch(range(len(together))), apart.batch(range(len(apart))))
+    assert apart.videos[1] == f"v1.{kind}" and apart.short == [f"v1.{kind}"]
+    loaded = torch.cat(list(DataLoader(apart, batch_size=4, num_workers=2)))
+    assert torch.equal(loaded, together.batch(range(len(together))))
+    (folder / "num_frames.txt").write_text("\n".join(map(str, (21, *FRAMES[1:]))))
+    wrong = Percepts(folder, features_file="list.txt", everything=True, stride=3)
+    with pytest.raises(
+        ValueError, match=r"v0\..* has the shape \(20, 6\), expected as many rows as its number of frames"
+    ):
+        wrong[0]
+    (folder / "list.txt").write_text("v0.npy\n")
+    with pytest.raises(ValueError, match=r"list\.txt lists 1 files for 5 videos"):
+        Percepts(folder, features_file="list.txt", everything=True)
+    (folder / "list.txt").write_text("gone.npy\n" * 5)
+    with pytest.raises(FileNotFoundError, match=r"no file .*gone\.npy; check the list of files"):
+        Percepts(folder, features_file="list.txt", everything=True)
+
+
 def test_splits_divide_the_videos(tmp_path):
     root = original_folder(tmp_path / "s", frames=[16] * 30)
     parts = {s: Percepts(root, split=s).videos for s in ("train", "valid", "test")}

@@ -159,6 +159,23 @@ def test_features_of_training_and_validation_are_read_from_their_own_files(write
     assert train[5][1] == 1 and valid[5][1] == 0 and train[0][0].shape == (16, 4096)
 
 
+def test_unlabelled_features_are_a_list_of_files(write):
+    fields = {"dataset_type": Word("UNLABELLED"), "data_file": "list.txt", "num_frames_file": "n.txt", "num_frames": 29}
+    loaded = load(write({**fields, "batch_size": 10, "stride": 2}))
+    assert loaded["data"] == {
+        "name": "percepts",
+        "root": ".",
+        "num_frames": 29,
+        "stride": 2,
+        "labels": False,
+        "everything": True,
+        "dataset": "hidden6",
+        "features_file": "list.txt",
+        "num_frames_file": "n.txt",
+    }
+    assert not loaded.notes
+
+
 @pytest.mark.parametrize("name", DATASETS)
 def test_every_dataset_alone(name, write):
     loaded = load(write(DATASETS[name]))

@@ -25,7 +25,6 @@ CONFIGS = "configs"
 MODEL = "model"
 Model = CompositeModel | ActionClassifier | FrameClassifier
 CLASSES: tuple[type[Model], ...] = (CompositeModel, ActionClassifier, FrameClassifier)
-# What a classifier shares with the encoder that it starts from.
 FROM_ENCODER = ("input_size", "hidden_size", "num_layers", "peephole", "cell")
 
 
@@ -116,8 +115,7 @@ def resolve(config: Config, data: ClipDataset | None) -> Config:
     """The configuration with sizes filled in: the encoder's to start from, else the data's where they are left out."""
     model = dict(config.model)
     if "encoder" in model:
-        told = json.loads((_model_folder(model["encoder"]) / "config.json").read_text(encoding="utf-8"))
-        model |= {name: told[name] for name in FROM_ENCODER if name in told}
+        model |= encoder_sizes(model["encoder"])
     elif data is not None and "preset" not in model:
         model.setdefault("input_size", math.prod(data.frame_shape))
     return dataclasses.replace(config, model=model)
@@ -165,6 +163,16 @@ def make_model(config: Config, device: str | None = None) -> Model:
         assert isinstance(model, ActionClassifier)
         model.load_encoder(_encoder(encoder), freeze=bool(freeze))
     return model
+
+
+def encoder_sizes(folder: str | Path) -> dict[str, Any]:
+    """What a classifier shares with the encoder of a run: sizes, peepholes and the cell.
+
+    Raises:
+        FileNotFoundError: there is no model; the message says how to come by one.
+    """
+    told = json.loads((_model_folder(folder) / "config.json").read_text(encoding="utf-8"))
+    return {name: told[name] for name in FROM_ENCODER if name in told}
 
 
 def _encoder(folder: str | Path) -> CompositeModel:

@@ -11,14 +11,14 @@ import shutil
 import statistics
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 
 from lstmrep.cli import runs
 from lstmrep.cli.evaluate import score_run
 from lstmrep.files import write_text
-from lstmrep.nn import CompositeModel
+from lstmrep.nn import ClassifierConfig, CompositeModel
 
 if TYPE_CHECKING:
     from lstmrep.train import Config
@@ -70,8 +70,9 @@ def run(given: argparse.Namespace) -> int:
     labels = [_number(word) for word in given.labels]
     if given.resamplings < 1:
         raise ValueError(f"lstmrep transfer: --resamplings is {given.resamplings}, expected 1 or more.")
-    _check_same(given.out, given.task, config, given.clips, encoders)
+    config = dataclasses.replace(config, model=_with_sizes(config.model, encoders.values()))
     done = read_results(given.out)
+    _check_same(given, config, encoders, done)
     wanted = [
         Cell(given.task, name, count, r) for name in encoders for count in labels for r in range(given.resamplings)
     ]
@@ -142,27 +143,52 @@ def _number(word: str) -> str:
     return word if word == ALL else str(int(word))
 
 
-def _check_same(out: Path, task: str, config: Config, clips: int, encoders: dict[str, str | None]) -> None:
-    """A table must not mix numbers of different settings, or of two encoders under one name."""
-    path = out / SETTINGS
-    told = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {"tasks": {}, "encoders": {}}
+def _check_same(
+    given: argparse.Namespace, config: Config, encoders: dict[str, str | None], done: Iterable[Cell]
+) -> None:
+    """A table must not mix numbers of different settings, of two encoders under one name, or of different sizes."""
+    path = given.out / SETTINGS
+    told = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    # What has no result yet may be changed.
+    tasks = {name: t for name, t in told.get("tasks", {}).items() if any(cell.task == name for cell in done)}
+    known = {name: f for name, f in told.get("encoders", {}).items() if any(cell.encoder == name for cell in done)}
     # As JSON has it, for comparison with what was read.
-    now = json.loads(json.dumps({**_flat(config), "clips": clips}))
-    before = told["tasks"].get(task, now)
+    now = json.loads(json.dumps({**_flat(config), "clips": given.clips}))
+    before = tasks.get(given.task, now)
     differs = [name for name in sorted({*before, *now}) if before.get(name) != now.get(name)]
     if differs:
         raise ValueError(
-            f"lstmrep transfer: {out} has results of the task '{task}' with another {differs[0]}; give another --task, "
-            "or another --out."
+            f"lstmrep transfer: {given.out} has results of the task '{given.task}' with another {differs[0]}; give "
+            "another --task, or another --out."
         )
     for name, folder in encoders.items():
-        if told["encoders"].get(name, folder) != folder:
+        if known.get(name, folder) != folder:
             raise ValueError(
-                f"lstmrep transfer: {out} has results of the encoder '{name}' from {told['encoders'][name]}; give this "
-                "one another name."
+                f"lstmrep transfer: {given.out} has results of the encoder '{name}' from {known[name]}; give this one "
+                "another name."
             )
-    known = {"tasks": {**told["tasks"], task: now}, "encoders": {**told["encoders"], **encoders}}
-    write_text(path, json.dumps(known, indent=2) + "\n")
+    everything = {"tasks": {**tasks, given.task: now}, "encoders": {**known, **encoders}}
+    if everything != told:
+        shutil.rmtree(given.out / UNDER_WAY, ignore_errors=True)  # of settings that may not be these
+        write_text(path, json.dumps(everything, indent=2) + "\n")
+
+
+def _with_sizes(model: dict[str, Any], encoders: Iterable[str | None]) -> dict[str, Any]:
+    """The model with the sizes of the encoders: a random start of another size would be another network."""
+    found = {folder: runs.encoder_sizes(folder) for folder in encoders if folder is not None}
+    for folder, sizes in found.items():
+        for name, value in next(iter(found.values())).items():
+            if sizes.get(name) != value:
+                raise ValueError(
+                    f"lstmrep transfer: the encoder in {folder} has {name} = {sizes.get(name)}, the first one {value}; "
+                    "compare encoders of one size, others in another --out."
+                )
+    if not found and "hidden_size" not in model:  # of single frames, or by a preset
+        return model
+    # Also those at their default: a table whose encoders come later has the same settings.
+    defaults = {f.name: f.default for f in dataclasses.fields(ClassifierConfig) if f.name in runs.FROM_ENCODER}
+    defaults = {name: value for name, value in defaults.items() if value is not dataclasses.MISSING}
+    return {**defaults, **model, **next(iter(found.values()), {})}
 
 
 def _flat(config: Config) -> dict[str, object]:

@@ -33,7 +33,7 @@ WRITER = "lstmrep.data.StoreWriter"
 FEATURES = "features.npy"
 LENGTHS, LABELS, NAMES, ABOUT = "num_frames.txt", "labels.txt", "names.txt", "store.json"
 DTYPES = ("float32", "float16")
-H5 = (".h5", ".hdf5")
+H5, LIST = (".h5", ".hdf5"), ".txt"
 # What the released code calls the array in its files.
 H5_KEY = "hidden6"
 # Of the .npy header, with room for any number of rows: it is written again as the file grows.
@@ -47,8 +47,8 @@ class FeatureStore:
 
     Args:
         root: the folder.
-        features_file: the array, ``.npy`` or ``.h5``; a path from the folder on. Default: ``features.npy`` or
-            ``features.h5``, whichever is there.
+        features_file: the array, ``.npy`` or ``.h5``; a path from the folder on. Or a ``.txt`` with the path of such a
+            file for every video, one a line. Default: ``features.npy`` or ``features.h5``, whichever is there.
         num_frames_file, labels_file, names_file: the three lists. Defaults as in the table above.
         dataset: name of the array in an ``.h5`` file. Default: the only one, or ``hidden6``.
 
@@ -88,6 +88,8 @@ class FeatureStore:
         self.names = found.read_text(encoding="utf-8").splitlines() if found.is_file() else numbers
         self._opened: tuple[int, Any] | None = None
         array = self._array()
+        if isinstance(array, _Files) and not found.is_file():
+            self.names = [path.name for path in array.paths]
         if array.ndim != 2 or array.dtype.kind != "f":
             raise ValueError(
                 f"{CALLER}: {self.file} holds {array.dtype} of shape {array.shape}, expected floats [frames, D]."
@@ -158,9 +160,40 @@ class FeatureStore:
     def _array(self) -> Any:
         # Neither a map nor a file of hdf5 may be shared with a process that was forked.
         if self._opened is None or self._opened[0] != os.getpid():
-            hdf5 = self.file.suffix in H5
-            self._opened = (os.getpid(), _hdf5(self.file, self.dataset) if hdf5 else open_array(self.file, CALLER))
+            if self.file.suffix == LIST:
+                opened: Any = _Files(self.file, self.num_frames, self.dataset)
+            else:
+                opened = _open(self.file, self.dataset)
+            self._opened = (os.getpid(), opened)
         return self._opened[1]
+
+
+class _Files:
+    """Arrays of one video each, as if they lay one after the other; a file is opened when it is read."""
+
+    ndim = 2
+
+    def __init__(self, listed: Path, num_frames: Numbers, dataset: str | None) -> None:
+        lines = listed.read_text(encoding="utf-8").splitlines()
+        self.paths = [listed.parent / line.strip() for line in lines if line.strip()]
+        self.ends, self.dataset = np.cumsum(num_frames), dataset
+        if len(self.paths) != len(num_frames) or not self.paths:
+            raise ValueError(f"{CALLER}: {listed} lists {len(self.paths)} files for {len(num_frames)} videos.")
+        first = _open(self.paths[0], dataset)
+        self.dtype, self.shape = first.dtype, (int(self.ends[-1]), *first.shape[1:])
+
+    def __getitem__(self, rows: slice) -> Values:
+        """Rows of one video."""
+        video = int(np.searchsorted(self.ends, rows.start, side="right"))
+        path, end = self.paths[video], int(self.ends[video])
+        array = _open(path, self.dataset)
+        start = end - len(array)
+        if array.shape[1:] != self.shape[1:] or start != (int(self.ends[video - 1]) if video else 0):
+            raise ValueError(
+                f"{CALLER}: {path} has the shape {array.shape}, expected as many rows as its number of frames, of "
+                f"{self.shape[1]} values."
+            )
+        return np.asarray(array[rows.start - start : rows.stop - start])
 
 
 class StoreWriter:
@@ -318,6 +351,12 @@ def _whole_numbers(path: Path) -> Numbers:
     if (found < 0).any():
         raise ValueError(f"{CALLER}: {path} has the number {found.min()}, expected 0 or more.")
     return found
+
+
+def _open(path: Path, dataset: str | None) -> Any:
+    if not path.is_file():
+        raise FileNotFoundError(f"{CALLER}: no file {path}; check the list of files.")
+    return _hdf5(path, dataset) if path.suffix in H5 else open_array(path, CALLER)
 
 
 def _hdf5(path: Path, dataset: str | None) -> Any:

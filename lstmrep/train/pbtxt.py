@@ -16,7 +16,8 @@ from lstmrep.train.pbtxt_model import read_model
 from lstmrep.train.pbtxt_training import Dataset
 
 SECTIONS = ("model", "data", "optimizer", "train")
-# Files of labelled features, of which training and validation have their own.
+LABELLED, UNLABELLED = "LABELLED", "UNLABELLED"
+# Files of features, of which training and validation have their own.
 FEATURES, LISTS = "features_file", ("num_frames_file", "labels_file")
 
 
@@ -90,7 +91,7 @@ def load(path: str | Path, data: str | Path | None = None, valid: str | Path | N
 
 
 def _dataset(top: Fields, split: str | None, notes: list[str]) -> Dataset:
-    kind = top.take("dataset_type", "LABELLED")
+    kind = top.take("dataset_type", LABELLED)
     batch, frames = top.take("batch_size", 0), top.take("num_frames", 1)
     size, file = top.take("image_size", 0), top.take("data_file", "")
     settings: dict[str, Any] = {}
@@ -110,13 +111,14 @@ def _dataset(top: Fields, split: str | None, notes: list[str]) -> Dataset:
         where: Any = file if split is None else {split: file}
         settings = {"name": "sequence_file", "path": where, "layout": "rows", "frame_shape": [colors, size, size]}
         top.note_rest(notes, "does not act on VIDEO_PATCH")
-    elif kind == "LABELLED" and file:
+    elif kind in (LABELLED, UNLABELLED) and file:
         settings = {"name": "percepts", "root": ".", "num_frames": frames, "stride": top.take("stride", 1)}
-        settings |= {"labels": True, "everything": True, "dataset": top.take("dataset_name", "hidden6")}
-        for field, found in ((FEATURES, file), *((name, top.take(name, "")) for name in LISTS)):
+        settings |= {"labels": kind == LABELLED, "everything": True, "dataset": top.take("dataset_name", "hidden6")}
+        lists = LISTS if kind == LABELLED else LISTS[:1]
+        for field, found in ((FEATURES, file), *((name, top.take(name, "")) for name in lists)):
             settings[field] = found if split is None else {split: found}
         top.take("randomize", False)  # training draws windows in an order of its own, validation never does
-        top.note_rest(notes, "does not act on LABELLED here")
+        top.note_rest(notes, f"does not act on {kind} here")
     else:
         said = ", ".join(f"{name}={value!r}" for name, value in top.values.items())
         notes.append(f"A dataset of type {kind} ({said}) has no name in lstmrep.data.make: build it and pass it.")
@@ -129,7 +131,7 @@ def _add_valid(sections: dict[str, Any], valid: Dataset, notes: list[str]) -> No
     files = {"sequence_file": ("path",), "percepts": (FEATURES, *LISTS)}.get(data.get("name", ""), ())
     rest = [{k: v for k, v in settings.items() if k not in files} for settings in (data, valid.settings)]
     if files and rest[0] == rest[1]:
-        for name in files:
+        for name in set(files) & set(data):
             data[name] |= valid.settings[name]
     elif valid.settings and valid.settings != data:
         notes.append(f"The validation set is another dataset, {valid.settings}: build it and pass it as valid.")
