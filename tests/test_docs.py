@@ -129,3 +129,12 @@ def test_the_table_of_hours_is_what_the_models_say():
     for row in table:
         words = re.match(r"\| `([^`]+)` \|", row)
         assert words and row == hours_row(words[1].split())
+
+
+def test_every_configuration_that_comes_along_is_in_the_table():
+    from lstmrep.cli import runs
+
+    text = (ROOT / "docs" / "configuration.md").read_text()
+    table = text.split("| name | what it trains | data |")[1].split("\n\n")[0]
+    first = [row.split("|")[1] for row in table.splitlines()[2:]]
+    assert sorted(re.findall(r"`(\w+)`", " ".join(first))) == runs.shipped()
