@@ -398,7 +398,7 @@ RULES = [
     Rule(r"torchrun .*-m lstmrep train .+", needs=(*TRAINING, "torch.distributed.run"), toy=small_training),
     Rule(r"python -m lstmrep eval .+", needs=PICTURES, toy=small_evaluation),
     Rule(r"python -m lstmrep predict .+", needs=TRAINING, toy=as_it_is),
-    Rule(r"python -m lstmrep flow .+", needs=FLOW, toy=as_it_is),
+    Rule(r"python -m lstmrep flow .+", needs=FLOW, stands_for={"UCF-101": "VIDEOS"}, toy=as_it_is),
     Rule(r"python -m lstmrep figures .+", needs=PICTURES, toy=small_figure),
     Rule(r"python benchmarks/gpu_check\.py --emulated", elsewhere=run_by_test),
     Rule(
