@@ -145,7 +145,8 @@ def _classes(names: Sequence[str]) -> tuple[list[int], list[str]]:
         raise ValueError(f"lstmrep extract: --labels needs a folder for every class, and {without[0]} lies in none.")
     of_each = [name.split("/")[0] for name in names]
     classes = sorted(set(of_each))
-    return [classes.index(one) for one in of_each], classes
+    label = {name: k for k, name in enumerate(classes)}
+    return [label[one] for one in of_each], classes
 
 
 def _encoder(given: argparse.Namespace) -> FrameEncoder:

@@ -190,7 +190,7 @@ def _digits(given: argparse.Namespace) -> Figure:
     name = config.data.get("name", MOVING)
     if name != MOVING:
         raise ValueError(f"{WHO} digits: the data are {name}; only {MOVING} has a number of digits to change.")
-    _, own = runs.load_run(given.checkpoint)
+    own = runs.run_config(given.checkpoint)
     seen = (own or config).data.get("num_digits", 2)
     trained = (seen, seen) if isinstance(seen, int) else tuple(seen)
     clips, means = {}, {}

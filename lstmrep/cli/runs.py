@@ -192,13 +192,18 @@ def load_run(folder: str | Path) -> tuple[Model, Config | None]:
     Raises:
         FileNotFoundError, ValueError: there is no model; the message says how to come by one.
     """
-    from lstmrep.train import load
-
     path = _model_folder(folder)
     name = json.loads((path / "config.json").read_text(encoding="utf-8")).get("model")
     kind: type[Model] = next((one for one in CLASSES if one.__name__ == name), CompositeModel)
-    run = Path(folder) / "config.toml"
-    return kind.from_pretrained(path), load(run) if run.is_file() else None
+    return kind.from_pretrained(path), run_config(folder)
+
+
+def run_config(folder: str | Path) -> Config | None:
+    """The configuration of a run's folder; none where the folder has only a model."""
+    from lstmrep.train import load
+
+    path = Path(folder) / "config.toml"
+    return load(path) if path.is_file() else None
 
 
 def _model_folder(folder: str | Path) -> Path:

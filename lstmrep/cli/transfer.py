@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import csv
 import dataclasses
-import io
 import json
 import shutil
 import statistics
@@ -17,7 +16,7 @@ import torch
 
 from lstmrep.cli import runs
 from lstmrep.cli.evaluate import score_run
-from lstmrep.files import write_text
+from lstmrep.files import write_csv, write_text
 from lstmrep.nn import ClassifierConfig, CompositeModel
 
 if TYPE_CHECKING:
@@ -208,11 +207,7 @@ def read_results(out: Path) -> dict[Cell, float]:
 
 
 def _write_results(out: Path, results: dict[Cell, float]) -> None:
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(FIELDS)
-    writer.writerows([*cell, accuracy] for cell, accuracy in results.items())
-    write_text(out / RESULTS, text.getvalue())
+    write_csv(out / RESULTS, FIELDS, ([*cell, accuracy] for cell, accuracy in results.items()))
 
 
 def table(results: dict[Cell, float]) -> str:

@@ -92,12 +92,13 @@ def labelled(names: Sequence[str], wanted: dict[str, int], where: str, partly: b
     """
     places: dict[str, int] = {}
     for k, name in enumerate(names):
-        if key_of(name) in places:
+        key = key_of(name)
+        if key in places:
             raise ValueError(
-                f"{CALLER}: {where} has {names[places[key_of(name)]]} and {name}, which go by one name in the official "
-                "lists; leave one out."
+                f"{CALLER}: {where} has {names[places[key]]} and {name}, which go by one name in the official lists; "
+                "leave one out."
             )
-        places[key_of(name)] = k
+        places[key] = k
     absent = [video for video in wanted if video not in places]
     if absent and not partly:
         raise ValueError(
@@ -119,19 +120,17 @@ def hold_out(names: Sequence[str], share: float, seed: int) -> list[bool]:
         One truth value a video.
     """
     share = real(CALLER, "valid_share", share, 0, 1)
-    groups: dict[str, list[str]] = {}
-    for name in names:
-        kind, group = _group(name)
-        members = groups.setdefault(kind, [])
-        if group not in members:
-            members.append(group)
+    belongs = [_group(name) for name in names]
+    groups: dict[str, set[str]] = {}
+    for kind, group in belongs:
+        groups.setdefault(kind, set()).add(group)
     held: set[tuple[str, str]] = set()
     for number, kind in enumerate(sorted(groups)):
         members = sorted(groups[kind])
         count = min(len(members) - 1, max(1, round(share * len(members)))) if share else 0
         order = permutation(Key(seed, number), Purpose.HOLD_OUT, 0, len(members))
         held |= {(kind, members[k]) for k in order[:count]}
-    return [_group(name) in held for name in names]
+    return [one in held for one in belongs]
 
 
 def of_each_class(labels: Sequence[int], per_class: int, seed: int, resampling: int = 0) -> list[int]:

@@ -14,7 +14,7 @@ from torch import Tensor
 from lstmrep.data.arguments import one_of, real, two, whole
 from lstmrep.data.dataset import ClipDataset
 from lstmrep.data.random import WORD, Indices, Key, Purpose, uniform
-from lstmrep.data.sources import SPLITS, part, shuffled
+from lstmrep.data.sources import SPLITS, part, shuffled, tenths
 from lstmrep.data.video import FrameCache, Video, count_frames, find_videos, target_size
 
 CALLER = "lstmrep.data.VideoPatches"
@@ -159,7 +159,7 @@ class VideoPatches(ClipDataset):
         """Parts of the split with a window: the video, its first frame, and the windows that begin from there on."""
         chosen = videos
         if self.divide == "video":
-            chosen = [videos[k] for k in sorted(shuffled(len(videos), _held_out(len(videos)), self.split, self.seed))]
+            chosen = [videos[k] for k in sorted(shuffled(len(videos), tenths(len(videos)), self.split, self.seed))]
         found: list[tuple[Video, int, int]] = []
         longest = 0
         for video in chosen:
@@ -178,7 +178,7 @@ class VideoPatches(ClipDataset):
     def _scenes(self, video: Video) -> list[tuple[int, int]]:
         """(first, end) of the stretches of a video that this split may use."""
         total = count_frames(video)
-        first, end = part(total, _held_out(total), self.split) if self.divide == "time" else (0, total)
+        first, end = part(total, tenths(total), self.split) if self.divide == "time" else (0, total)
         if not self.cut:
             return [(first, end)]
         frames = self._frames(video)
@@ -189,9 +189,3 @@ class VideoPatches(ClipDataset):
 def _difference(one: NDArray[np.uint8], other: NDArray[np.uint8]) -> float:
     """Mean absolute difference of two frames, of 0 to 1."""
     return float(np.abs(one.astype(np.int16) - other).mean()) / float(WHITE)
-
-
-def _held_out(total: int) -> tuple[int, int]:
-    """A tenth each for validation and testing, of three or more at least one."""
-    tenth = max(1, total // 10) if total >= 3 else 0
-    return tenth, tenth

@@ -8,13 +8,12 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from lstmrep.data import actions
 from lstmrep.data.arguments import one_of, real, whole
 from lstmrep.data.dataset import ClipDataset, Item
 from lstmrep.data.random import WORD
-from lstmrep.data.sources import SPLITS, shuffled
+from lstmrep.data.sources import SPLITS, shuffled, tenths
 from lstmrep.data.store import FeatureStore, selected
 
 CALLER = "lstmrep.data.Percepts"
@@ -141,12 +140,8 @@ class Percepts(ClipDataset):
         frames = torch.from_numpy(out)
         if not self.gives_labels:
             return frames
-        return frames, self.window_labels()[torch.from_numpy(found)]
-
-    def window_labels(self) -> Tensor:
-        """The class of every window's video, int64 ``[len]``."""
         assert self.labels is not None
-        return torch.from_numpy(self.labels[self.video])
+        return frames, torch.from_numpy(self.labels[self.video[found]])
 
     @property
     def _is_subset(self) -> bool:
@@ -172,10 +167,8 @@ class Percepts(ClipDataset):
             chosen = list(classes)
             self.num_classes = len(official.classes)
         else:
-            tenth = max(1, len(among) // 10) if len(among) >= 3 else 0
-            places = (
-                range(len(among)) if self.everything else shuffled(len(among), (tenth, tenth), self.split, self.seed)
-            )
+            count = len(among)
+            places = range(count) if self.everything else shuffled(count, tenths(count), self.split, self.seed)
             chosen = [among[k] for k in sorted(places)]
             told = [store.labels for store in self.stores]
             if all(one is not None for one in told):

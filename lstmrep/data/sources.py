@@ -163,6 +163,12 @@ def shuffled(total: int, held_out: tuple[int, int], split: str, seed: int) -> ND
     return permutation(Key(seed), Purpose.SPLIT, 0, total)[slice(*part(total, held_out, split))]
 
 
+def tenths(total: int) -> tuple[int, int]:
+    """A tenth each for validation and testing, of three or more at least one."""
+    tenth = max(1, total // 10) if total >= 3 else 0
+    return tenth, tenth
+
+
 def part(total: int, held_out: tuple[int, int], split: str) -> tuple[int, int]:
     """(first, end) of a split: so many for valid and test come from the end, train is what is left."""
     valid, test = held_out

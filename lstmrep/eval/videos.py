@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,7 +13,7 @@ import torch
 from torch import Tensor
 
 from lstmrep.eval.classification import class_accuracy, clip_accuracy, confusion, pool
-from lstmrep.files import replacing, write_text
+from lstmrep.files import replacing, write_csv, write_text
 
 if TYPE_CHECKING:
     from lstmrep.nn import ActionClassifier, FrameClassifier
@@ -66,12 +64,12 @@ class VideoScores:
         with replacing(folder / PROBABILITIES) as path:
             np.save(path, self.probabilities.numpy(), allow_pickle=False)
         rows = zip(self.videos, self.labels.tolist(), self.predicted.tolist(), self.windows.tolist(), strict=True)
-        _write_csv(folder / TABLE, ("video", "label", "predicted", "windows"), rows)
+        write_csv(folder / TABLE, ("video", "label", "predicted", "windows"), rows)
         classes = self.probabilities.shape[1]
         matrix = confusion(self.predicted, self.labels, classes)
         share = class_accuracy(matrix).tolist()
         table = [[k, *row, share[k]] for k, row in enumerate(matrix.tolist())]
-        _write_csv(folder / CONFUSION, ("class", *map(str, range(classes)), "accuracy"), table)
+        write_csv(folder / CONFUSION, ("class", *map(str, range(classes)), "accuracy"), table)
         told = {
             "accuracy": self.accuracy,
             "clip_accuracy": self.clip_accuracy,
@@ -169,11 +167,3 @@ def fuse(scores: Sequence[VideoScores]) -> VideoScores:
         None,
         "mean of: " + " | ".join(one.description for one in scores),
     )
-
-
-def _write_csv(path: Path, header: Sequence[str], rows: Any) -> None:
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(header)
-    writer.writerows(rows)
-    write_text(path, text.getvalue())

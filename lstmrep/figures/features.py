@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from lstmrep import files
-from lstmrep.figures.figure import Line
+from lstmrep.figures.figure import Figure, Line
 from lstmrep.nn import CompositeModel
 from lstmrep.optional import package
 from lstmrep.viz.frames import INK, PAPER, Grid, to_image
@@ -150,6 +150,16 @@ def draw_tiles(blocks: Mapping[str, Feature], path: Path, caller: str, *, column
     with files.replacing(path) as temporary:
         image.save(temporary, format="PNG", optimize=True)
     return grids
+
+
+def drawn(blocks: Mapping[str, Feature], out: Path, name: str, column: str, *, columns: int, scale: int) -> Figure:
+    """The figure ``name``: its tiles, where they lie, and the table, whose first column says the block."""
+    figure = Figure(out)
+    caller = f"lstmrep.figures.{name}"
+    grids = draw_tiles(blocks, figure.picture(f"{name}.png"), caller, columns=columns, scale=scale)
+    figure.grids = {f"{name}/{title}": grid for title, grid in grids.items()}
+    figure.table(name, [line for title, block in blocks.items() for line in block.lines(column, title)])
+    return figure
 
 
 def said(name: str, features: Mapping[str, Feature]) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from lstmrep.figures.features import Feature, checked_frame, draw_tiles, largest, said
+from lstmrep.figures.features import Feature, checked_frame, drawn, largest, said
 from lstmrep.figures.figure import Figure
 from lstmrep.nn import CompositeModel
 
@@ -49,10 +49,7 @@ def input_features(
     """
     checked_frame(CALLER, model, frame_shape, top, columns)
     found = of_gates(model, frame_shape, top)
-    figure = Figure(Path(out))
-    grids = draw_tiles(found, figure.picture("input_features.png"), CALLER, columns=columns, scale=scale)
-    figure.grids = {f"input_features/{gate}": grid for gate, grid in grids.items()}
-    figure.table("input_features", [line for gate, f in found.items() for line in f.lines("gate", gate)])
+    figure = drawn(found, Path(out), "input_features", "gate", columns=columns, scale=scale)
     figure.found = [said(f"input features, {gate}", {gate: f}) for gate, f in found.items()]
     figure.found.append("each tile is scaled by itself")
     return figure

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from lstmrep.figures.features import checked_frame, draw_tiles, largest, said
+from lstmrep.figures.features import checked_frame, drawn, largest, said
 from lstmrep.figures.figure import Figure
 from lstmrep.figures.input_features import of_gates
 from lstmrep.nn import CompositeModel
@@ -56,10 +56,7 @@ def output_features(
         for name, decoder in decoders.items()
         if decoder is not None
     }
-    figure = Figure(Path(out))
-    grids = draw_tiles(found, figure.picture("output_features.png"), CALLER, columns=columns, scale=scale)
-    figure.grids = {f"output_features/{name}": grid for name, grid in grids.items()}
-    figure.table("output_features", [line for name, f in found.items() for line in f.lines("decoder", name)])
+    figure = drawn(found, Path(out), "output_features", "decoder", columns=columns, scale=scale)
     figure.found = [
         said("input features, all gates", of_gates(model, frame_shape, top)),
         said("output features, all decoders", found),
