@@ -2,7 +2,9 @@
 #include "fiber.h"
 
 #include <stdint.h>
+#include <stdio.h>
 #include <stdlib.h>
+#include <sys/mman.h>
 
 #include <vector>
 
@@ -46,13 +48,39 @@ struct Scheduler {  // the context that all fibers return to
   size_t size = 0;
 } home;
 
-// Stacks for the next launch. Not those of the largest launch for ever: a process that holds so
-// much memory cannot fork.
+// Memory of their own for stacks, not the heap's: half a million of them among other things would
+// stay there for good, and a process whose heap is larger than the machine's memory cannot fork.
+// Nothing is reserved for them either, so that it can while they are there. AddressSanitizer clears
+// the marks of frames on its own heap's blocks only.
+char* new_stack() {
+#ifdef EMULATOR_HAS_ASAN
+  void* stack = malloc(kStackBytes);
+#else
+  constexpr int kFlags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE;
+  void* stack = mmap(nullptr, kStackBytes, PROT_READ | PROT_WRITE, kFlags, -1, 0);
+  if (stack == MAP_FAILED) stack = nullptr;
+#endif
+  if (!stack) {
+    fputs("emulator: no memory for the stack of one more thread\n", stderr);
+    abort();
+  }
+  return static_cast<char*>(stack);
+}
+
+void delete_stack(char* stack) {
+#ifdef EMULATOR_HAS_ASAN
+  free(stack);
+#else
+  munmap(stack, kStackBytes);
+#endif
+}
+
+// Stacks for the next launch. Not those of the largest launch for ever.
 constexpr size_t kMostSpare = 2048;
 std::vector<char*> spare_stacks;
 
 char* take_stack() {
-  if (spare_stacks.empty()) return static_cast<char*>(malloc(kStackBytes));
+  if (spare_stacks.empty()) return new_stack();
   char* stack = spare_stacks.back();
   spare_stacks.pop_back();
   return stack;
@@ -78,12 +106,12 @@ Fiber::~Fiber() {
   __tsan_destroy_fiber(tsan_);
 #endif
 #ifdef EMULATOR_HAS_ASAN
-  free(stack_);  // a fresh stack for the next fiber: no marks of the last one's frames on it
+  delete_stack(stack_);  // the next fiber's has no marks of this one's frames
 #else
   if (spare_stacks.size() < kMostSpare) {
     spare_stacks.push_back(stack_);
   } else {
-    free(stack_);
+    delete_stack(stack_);
   }
 #endif
 }

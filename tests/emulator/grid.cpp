@@ -33,13 +33,13 @@ std::string place(const Thread& t) {
 }
 
 void entry() {
-  self().fiber.entered();
+  self().fiber->entered();
   (*running->body)();
   Thread& t = self();
   if (!t.copies.empty()) fail("a thread ends with cp.async copies that it never waited for");
   release(running);
   t.done = true;
-  t.fiber.leave(true);
+  t.fiber->leave(true);
   abort();
 }
 
@@ -60,19 +60,24 @@ bool can_go_on(const Thread& t) {
 // Runs one thread to its next stop; true when it did more than poll.
 bool step(Thread& t) {
   const bool waited = t.waits_at != nullptr;
+  if (!t.fiber) t.fiber.emplace(entry, t.color);
   current = &t;
   threadIdx = t.index;
   blockIdx = t.block_index;
-  t.fiber.resume();
+  t.fiber->resume();
   current = nullptr;
   if (!error.empty()) return true;
-  if (t.fiber.overflowed()) error = "a thread used more than its stack" + place(t);
+  if (t.fiber->overflowed()) error = "a thread used more than its stack" + place(t);
   if (!guard_whole(*t.block)) error = "a thread wrote behind its shared memory" + place(t);
   if (t.done) {
     Block& b = *t.block;
     if (--b.live && b.barrier.arrived == b.live) {
       error = "a thread ended while its block waits in __syncthreads" + place(t);
     }
+    // To ThreadSanitizer the next thread on this stack would be in a race with this one.
+#ifndef EMULATOR_HAS_TSAN
+    t.fiber.reset();
+#endif
   }
   return waited || t.done || t.waits_at != nullptr;
 }
@@ -90,8 +95,9 @@ class Grid {
       block.live = width;
       block.warps.resize((width + kWarp - 1) / kWarp);
       for (unsigned t = 0; t < width; ++t) {
-        threads_.emplace_back(new Thread(entry, t * 5 + b * 3));
+        threads_.emplace_back(new Thread);
         Thread& thread = *threads_.back();
+        thread.color = t * 5 + b * 3;
         thread.index = dim3(t % launch.block.x, t / launch.block.x % launch.block.y,
                             t / (launch.block.x * launch.block.y));
         thread.block_index = dim3(b % launch.grid.x, b / launch.grid.x % launch.grid.y,
@@ -185,7 +191,7 @@ std::string run(const Launch& launch) {
 
 void fail(const std::string& what) {
   error = what + place(self());
-  self().fiber.leave(true);
+  self().fiber->leave(true);
   abort();
 }
 
@@ -204,7 +210,7 @@ void wait(Rendezvous& at) {
   Thread& t = self();
   t.waits_at = &at;
   t.waits_for = at.generation;
-  t.fiber.leave(false);
+  t.fiber->leave(false);
   t.waits_at = nullptr;
 }
 
@@ -221,7 +227,7 @@ void meet(Rendezvous& at, unsigned expected) {
 
 void poll() {
   clock_now += kPollTime;
-  self().fiber.leave(false);
+  self().fiber->leave(false);
 }
 
 uint64_t nanoseconds() { return clock_now; }

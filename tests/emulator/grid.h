@@ -10,6 +10,7 @@
 #include <stdint.h>
 
 #include <functional>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -62,8 +63,8 @@ struct Copy {
 };
 
 struct Thread {
-  Thread(void (*entry)(), unsigned color) : fiber(entry, color) {}
-  Fiber fiber;
+  std::optional<Fiber> fiber;  // from the thread's first step to its last one
+  unsigned color = 0;          // of the fiber
   dim3 index, block_index;
   unsigned lane = 0;
   Block* block = nullptr;

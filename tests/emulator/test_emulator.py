@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
+from pathlib import Path
 
 import emulated
 import numpy as np
@@ -79,3 +82,33 @@ def test_launches_that_a_card_refuses():
     assert launch("vector", blocks=0) == "an empty grid"
     assert launch("vector", threads=1025) == "more than 1024 threads a block"
     assert "bytes of shared memory where 49152 are allowed" in launch("vector", shared=49153)
+
+
+# In a process of its own: what a launch of 512 threads a block took at its peak, and what address space it left.
+MEMORY = """
+import re, sys
+sys.path.insert(0, sys.argv[1])
+import numpy as np
+from primitives import launch
+
+def status(name):
+    return int(re.search(name + r":\\s+(\\d+) kB", open("/proc/self/status").read())[1]) << 10
+
+blocks, rounds = int(sys.argv[2]), int(sys.argv[3])
+launch("votes", np.zeros((1, 512), np.uint32), threads=512, numbers=(rounds,))
+seen = np.zeros((blocks, 512), np.uint32)
+peak, size = status("VmHWM"), status("VmSize")
+assert launch("votes", seen, threads=512, blocks=blocks, numbers=(rounds,)) == ""
+print(status("VmHWM") - peak, status("VmSize") - size)
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="no /proc here")
+@pytest.mark.parametrize(("blocks", "rounds"), [(256, 0), (32, 1)], ids=["at once", "waiting"])
+def test_stacks_are_there_only_while_threads_are(blocks, rounds):
+    arguments = [sys.executable, "-c", MEMORY, str(Path(__file__).parent), str(blocks), str(rounds)]
+    peak, left = map(int, subprocess.run(arguments, check=True, capture_output=True, text=True).stdout.split())
+    threads = blocks * 512
+    if not rounds:  # a thread that never stops leaves its stack to the next one
+        assert peak < threads * 1024
+    assert left < 2048 * (64 << 10) + threads * 1024  # the spare ones: the process can fork
