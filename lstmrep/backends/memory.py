@@ -25,13 +25,13 @@ def empty(shape: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> T
 
 def product(a: Tensor, b: Tensor) -> Tensor:
     """``a @ b`` of two matrices, into memory like that of ``empty``."""
-    if a.device.type != "cpu" or a.shape[0] * b.shape[1] * a.element_size() < LARGE:
+    if a.shape[0] * b.shape[1] * a.element_size() < LARGE or a.device.type != "cpu":
         return torch.mm(a, b)
     return torch.mm(a, b, out=empty((a.shape[0], b.shape[1]), a.dtype, a.device))
 
 
 def _advised(buffer: Tensor) -> Tensor:
-    if buffer.device.type == "cpu" and buffer.nbytes >= LARGE and not native.reason():
+    if buffer.nbytes >= LARGE and buffer.device.type == "cpu" and not native.reason():
         native.module().advise_huge_pages(buffer.data_ptr(), buffer.nbytes)
     return buffer
 

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import math
 import warnings
-from typing import Any, cast, overload
+from collections.abc import Iterable
+from typing import Any, NamedTuple, cast, overload
 
 import torch
 from torch import Tensor, nn
@@ -24,6 +25,22 @@ from lstmrep.plan import BACKENDS, Problem
 
 State = tuple[Tensor, Tensor]
 PEEPHOLES = ("weight_pi", "weight_pf", "weight_po")
+
+
+class _Names(NamedTuple):
+    """Of one layer's parameters, those of its directions one after the other."""
+
+    w_ih: list[str]
+    w_hh: list[str]
+    w_hr: list[str]
+    bias_ih: list[str]
+    bias_hh: list[str]
+    peephole: list[str]
+
+
+def _names(suffixes: tuple[str, ...]) -> _Names:
+    kinds = ("weight_ih",), ("weight_hh",), ("weight_hr",), ("bias_ih",), ("bias_hh",), PEEPHOLES
+    return _Names(*([name + suffix for suffix in suffixes for name in kind] for kind in kinds))
 
 
 class LSTM(nn.Module):
@@ -109,6 +126,7 @@ class LSTM(nn.Module):
         def parameter(*shape: int) -> nn.Parameter:
             return nn.Parameter(torch.empty(shape, device=device, dtype=dtype))
 
+        self._names = [_names(self._suffixes(layer)) for layer in range(num_layers)]
         out = proj_size or hidden_size
         for layer in range(num_layers):
             features = input_size if layer == 0 else out * self.num_directions
@@ -276,7 +294,8 @@ class LSTM(nn.Module):
             if hx is not None:
                 h0, c0 = hx if self.num_layers == 1 else (s[layer * d : (layer + 1) * d] for s in hx)
             h, h_last, c_last = self._run_layer(layer, x, h0, c0, lengths)
-            x = h[0] if d == 1 else torch.cat((h[0], h[1]), dim=-1)
+            # Not h[0], whose derivative fills zeros and copies where this one's is a view.
+            x = h.squeeze(0) if d == 1 else torch.cat((h[0], h[1]), dim=-1)
             h_n.append(h_last)
             c_n.append(c_last if c_last.dtype == h_last.dtype else c_last.to(h_last.dtype))
         if self.num_layers == 1:
@@ -287,10 +306,13 @@ class LSTM(nn.Module):
         self, layer: int, x: Tensor, h0: Tensor | None, c0: Tensor | None, lengths: Tensor | None
     ) -> tuple[Tensor, Tensor, Tensor]:
         """One layer, both directions side by side: h ``[D, T, B, H']``, last h and c ``[D, B, *]``."""
-        suffixes = self._suffixes(layer)
+        names = self._names[layer]
+        bias: list[Tensor] = []
+        if self.bias:
+            bias = [b + r for b, r in zip(self._held(names.bias_ih), self._held(names.bias_hh), strict=True)]
         common: dict[str, Any] = {
-            "bias": self._layer_bias(suffixes),
-            "peephole": self._layer_peephole(suffixes),
+            "bias": bias,
+            "peephole": self._held(names.peephole) if self.peephole else [],
             "h0": h0,
             "c0": c0,
             "lengths": lengths,
@@ -299,25 +321,16 @@ class LSTM(nn.Module):
             "backend": self.backend,
             "recompute": self.recompute,
         }
-        w_ih = [self._weight(f"weight_ih{s}") for s in suffixes]
-        w_hh = [self._weight(f"weight_hh{s}") for s in suffixes]
+        w_ih, w_hh = self._held(names.w_ih), self._held(names.w_hh)
         if self.proj_size:
-            return projected_lstm(x, w_ih, w_hh, [self._weight(f"weight_hr{s}") for s in suffixes], **common)
+            return projected_lstm(x, w_ih, w_hh, self._held(names.w_hr), **common)
         return lstm(x, w_ih, w_hh, **common)
 
-    def _weight(self, name: str) -> Tensor:
+    def _held(self, names: Iterable[str]) -> list[Tensor]:
         # Looking up the dictionary costs a fifth of an attribute; weight_norm, parametrizations and DataParallel
         # replicas keep their tensors elsewhere.
-        held = self._parameters.get(name)
-        return cast(Tensor, getattr(self, name)) if held is None else held
-
-    def _layer_bias(self, suffixes: tuple[str, ...]) -> list[Tensor]:
-        if not self.bias:
-            return []
-        return [self._weight(f"bias_ih{s}") + self._weight(f"bias_hh{s}") for s in suffixes]
-
-    def _layer_peephole(self, suffixes: tuple[str, ...]) -> list[Tensor]:
-        return [self._weight(f"{name}{s}") for s in suffixes for name in PEEPHOLES] if self.peephole else []
+        held = self._parameters
+        return [getattr(self, name) if (p := held.get(name)) is None else p for name in names]
 
     def _check_input(self, x: Tensor) -> None:
         if not isinstance(x, Tensor):
@@ -335,7 +348,7 @@ class LSTM(nn.Module):
                 f"lstmrep.LSTM: argument 'input' has {x.shape[-1]} features in its last dimension, expected "
                 f"input_size = {self.input_size}; check the order of its dimensions."
             )
-        weight = self._weight("weight_ih_l0")
+        (weight,) = self._held(("weight_ih_l0",))
         if x.dtype != weight.dtype and not autocast.is_on(x.device.type):
             raise TypeError(
                 f"lstmrep.LSTM: argument 'input' is {x.dtype}, expected {weight.dtype} like the weights; "

@@ -19,7 +19,7 @@ from torch import Tensor
 from lstmrep.backends import reference
 from lstmrep.backends.tensors import Recurrence
 from lstmrep.ops import validate
-from lstmrep.ops.dispatch import forward_below_autograd
+from lstmrep.ops.dispatch import backward_below_autograd, forward_below_autograd
 from lstmrep.ops.schema import BIAS, C0, COUNT, H0, LIBRARY, PEEPHOLE, W_HH, W_IH, Counts, Inputs, X, split
 
 Gradients = list[list[Tensor | None]]  # by place: x, w_ih, w_hh, bias, peephole, h0, c0
@@ -48,7 +48,7 @@ def gradients(
         return place([], [False] * len(needs), i)
     if torch.is_grad_enabled():  # create_graph=True: the result must itself be differentiable
         return _differentiable_gradients(i, saved[0].shape[1], grads, reverse, cell, needs)
-    return place(torch.ops.lstmrep.lstm_backward(*grads, *i, *saved, reverse, cell, backend, needs), needs, i)
+    return place(backward_below_autograd(grads, i, saved, reverse, cell, backend, needs), needs, i)
 
 
 def place(made: Sequence[Tensor], needs: list[bool], i: Inputs) -> Gradients:

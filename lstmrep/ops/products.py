@@ -21,7 +21,7 @@ def _rows(x: Tensor, n: int) -> Tensor:
     one = x if x.dim() == 3 else x[n]
     rows = one.reshape(-1, one.shape[-1])
     # CPU libraries may sum in another order where data start off a cache line (MKL does, in float64 with AVX2).
-    return rows.clone() if rows.device.type == "cpu" and rows.data_ptr() % ALIGNMENT else rows
+    return rows.clone() if rows.data_ptr() % ALIGNMENT and rows.device.type == "cpu" else rows
 
 
 def _written_rows(x: Tensor, n: int) -> Tensor:
