@@ -30,13 +30,13 @@ def bare_call(module: lstmrep.LSTM, x: torch.Tensor) -> Callable[[], object]:
     gates_x = torch.randn(1, t, b, 4 * h)
     bias, w = torch.randn(1, 4 * h), module.weight_hh_l0.detach()
     out, h_n, c_n = torch.empty(1, t, b, h), torch.empty(1, b, h), torch.empty(1, b, h)
-    workspace = torch.empty(kernels.cpu_workspace_bytes(0, 1, t, b, h, 1, True, False), dtype=torch.uint8)
+    workspace = torch.empty(kernels.cpu_workspace_bytes(0, 1, t, b, h, 0, 1, True, False, False), dtype=torch.uint8)
     pointers = [p.data_ptr() for p in (gates_x, bias, w, out, h_n, c_n, workspace)]
 
     def call() -> object:
         gx, bs, ww, o, hn, cn, ws = pointers
         how, sizes, none = (0, 0, 1, True, False), (1, t, b, h), (0, 0, 0, 0)
-        kernels.cpu_forward(*how, *sizes, gx, bs, [ww], [], *none, [False], o, hn, cn, 0, 0, ws)
+        kernels.cpu_forward(*how, *sizes, 0, gx, 0, (0, 0, 0), [], bs, [ww], [], *none, [False], o, hn, cn, 0, 0, ws)
         return out, h_n, c_n, gates_x, bias, workspace
 
     return call

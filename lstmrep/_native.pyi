@@ -22,7 +22,7 @@ def cpu_isa() -> str: ...
 def set_cpu_isa(name: str) -> None: ...
 def cpu_math(name: str, in_ptr: int, out_ptr: int, n: int) -> None: ...
 def cpu_workspace_bytes(
-    dtype: int, N: int, T: int, B: int, H: int, threads: int, packed: bool, backward: bool
+    dtype: int, N: int, T: int, B: int, H: int, I: int, threads: int, packed: bool, by_rows: bool, backward: bool
 ) -> int: ...
 def cpu_pack_bytes(dtype: int, H: int) -> int: ...
 def cpu_pack(
@@ -41,7 +41,11 @@ def cpu_forward(
     T: int,
     B: int,
     H: int,
+    I: int,  # features of x; 0: the input share is gates_x
     gates_x: int,  # [N, T, B, 4H] S, or 0
+    x: int,  # S, or 0
+    x_strides: tuple[int, int, int],  # of x along N, T and B, in elements
+    w_ih: Sequence[int],  # N addresses of [4H, I] S, or empty
     bias: int,  # [N, 4H] C, or 0
     w_hh: Sequence[int],  # N addresses of [4H, H] S
     packs: Sequence[int],  # N addresses of what cpu_pack made with this instruction set, or empty

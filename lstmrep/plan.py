@@ -40,6 +40,7 @@ __all__ = [
     "TritonPass",
     "cpu_by_rows",
     "cpu_packs",
+    "cpu_shares",
     "cpu_threads",
     "cpu_turned",
     "plan",
@@ -50,13 +51,17 @@ __all__ = [
 # Multiply-adds of a step that pay for one more thread at the barrier after it. Measured on 2 cores: two threads lose
 # below about 32k and gain a quarter at 64k.
 CPU_WORK_PER_THREAD = 1 << 15
-# For so few rows a pack of so large a W_hh does not pay. Measured: docs/kernels/cpu.md.
+# For so few rows a pack of so large a W_hh does not pay: with tiles, whose machines read it where it lies faster than
+# they read a pack; elsewhere for one row and so few steps. Measured: docs/kernels/cpu.md.
 CPU_STREAM_ROWS = 4
+CPU_STREAM_STEPS = 32
 CPU_STREAM_BYTES = 1 << 23
 # Threads share out rows where each can keep a whole pack in its second-level cache beside its rows.
 CPU_ROWS_BYTES = 1 << 20
 CPU_ROW_BLOCK = 8  # rows that stay with one thread: kRowBlock of csrc/cpu/workspace.h
 CPU_ROWS_UNEVEN = 1.35  # the busiest thread's rows over the mean that still beat a barrier in each step
+# The kernel forms the input share itself from so many rows on, for as large a W_ih as it keeps a W_hh.
+CPU_SHARES_ROWS = 16
 # So few rows of so large a W_ih are formed as W x^T (measured: docs/kernels/cpu.md).
 CPU_TURNED_ROWS = (2, 32)
 CPU_TURNED_WEIGHTS = 1 << 20
@@ -75,7 +80,8 @@ class Plan:
     and of the backward pass that follows it.  ``cuda`` and ``triton`` say which kernel each pass runs there.
     ``saved_bytes_per_step`` counts what a forward pass keeps for the backward pass beyond the caller's own tensors,
     per time step.  ``threads`` are those the cpu backend takes, ``packed`` whether it packs W_hh first,
-    ``by_rows`` whether its threads share out rows rather than units, ``turned`` whether the input share is W x^T.
+    ``by_rows`` whether its threads share out rows rather than units, ``shares`` whether it forms the input share in
+    the same call, ``turned`` whether a library product forms it as W x^T.
     """
 
     problem: Problem
@@ -87,6 +93,7 @@ class Plan:
     threads: int = 1
     packed: bool = True
     by_rows: bool = False
+    shares: bool = False
     turned: bool = False
     refusals: tuple[tuple[str, str], ...] = ()
     notes: tuple[str, ...] = ()
@@ -160,21 +167,39 @@ def saved_bytes_per_step(problem: Problem) -> int:
     return problem.recurrences * problem.batch * problem.hidden_size * (io + cell + gates)
 
 
-def cpu_packs(problem: Problem) -> bool:
+def cpu_packs(problem: Problem, machine: Machine) -> bool:
     """Whether W_hh is packed before the first step, rather than read where it lies in every step."""
-    weights = GATES * problem.hidden_size**2 * BYTES[problem.dtype]
-    return problem.batch > CPU_STREAM_ROWS or weights < CPU_STREAM_BYTES
+    if GATES * problem.hidden_size**2 * BYTES[problem.dtype] < CPU_STREAM_BYTES:
+        return True
+    if machine.isa == "amx":
+        return problem.batch > CPU_STREAM_ROWS
+    return problem.batch > 1 or problem.steps > CPU_STREAM_STEPS
 
 
 def cpu_by_rows(problem: Problem, machine: Machine) -> bool:
     """Whether threads share out rows of the batch, rather than hidden units and a barrier in each step."""
     threads = cpu_threads(problem, machine)
-    pairs = problem.dtype == "bfloat16" and machine.isa in CPU_PAIR_ISAS
-    pack = GATES * problem.hidden_size**2 * (2 if pairs else max(4, BYTES[problem.dtype]))
     blocks = problem.recurrences * -(-problem.batch // CPU_ROW_BLOCK)
     most = -(-blocks // threads)
     even = blocks >= threads and most * threads <= CPU_ROWS_UNEVEN * blocks
-    return threads > 1 and even and cpu_packs(problem) and pack <= CPU_ROWS_BYTES
+    small = _pack_bytes(problem, machine, problem.hidden_size) <= CPU_ROWS_BYTES
+    return threads > 1 and even and cpu_packs(problem, machine) and small
+
+
+def cpu_shares(problem: Problem, machine: Machine) -> bool:
+    """Whether the kernel forms the input share, a few steps at a time, rather than one library product before it."""
+    features, hidden = problem.input_size, problem.hidden_size
+    if not features or problem.steps * problem.batch < CPU_SHARES_ROWS:
+        return False
+    if cpu_threads(problem, machine) < machine.threads and features > hidden:
+        return False  # most of the work is the share, which is worth more threads than a step
+    return _pack_bytes(problem, machine, features) <= CPU_ROWS_BYTES
+
+
+def _pack_bytes(problem: Problem, machine: Machine, columns: int) -> int:
+    """Size of a packed matrix ``[4H, columns]`` of one recurrence."""
+    pairs = problem.dtype == "bfloat16" and machine.isa in CPU_PAIR_ISAS
+    return GATES * problem.hidden_size * columns * (2 if pairs else max(4, BYTES[problem.dtype]))
 
 
 def cpu_turned(problem: Problem) -> bool:
@@ -323,9 +348,12 @@ def _design_triton(p: Problem, m: Machine) -> tuple[str, tuple[int, int], tuple[
 
 def _design_cpu(p: Problem, m: Machine) -> tuple[str, tuple[int, int], tuple[int, int]]:
     threads = cpu_threads(p, m)
-    weights = "packed" if cpu_packs(p) else "read where it lies"
+    weights = "packed" if cpu_packs(p, m) else "read where it lies"
     shares = "" if threads == 1 else " by rows" if cpu_by_rows(p, m) else " by units"
-    text = f"whole sequence in one native call, {m.isa}, {threads} of {m.threads} threads{shares}, W_hh {weights}"
+    inside = ", input share in the same call" if cpu_shares(p, m) else ""
+    text = (
+        f"whole sequence in one native call, {m.isa}, {threads} of {m.threads} threads{shares}, W_hh {weights}{inside}"
+    )
     return text, (1, 1), (0, 0)
 
 
@@ -375,7 +403,8 @@ def _finish(p: Problem, m: Machine, name: str, refusals: list[tuple[str, str]]) 
     design, kernels, recurrent = _CANDIDATES[name][1](p, m)
     n = p.recurrences
     has_input = 1 if p.input_size else 0
-    forward = recurrent[0] + n * has_input
+    shares = name == "cpu" and cpu_shares(p, m)
+    forward = recurrent[0] + (0 if shares else n * has_input)
     # Backward: the recurrent products, dW_hh, and dx and dW_ih where there is an input.
     backward = recurrent[1] + n + 2 * n * has_input
     notes: list[str] = []
@@ -418,8 +447,9 @@ def _finish(p: Problem, m: Machine, name: str, refusals: list[tuple[str, str]]) 
         gemms=(forward, backward),
         saved_bytes_per_step=saved_bytes_per_step(p),
         threads=cpu_threads(p, m) if name == "cpu" else 1,
-        packed=name != "cpu" or cpu_packs(p),
+        packed=name != "cpu" or cpu_packs(p, m),
         by_rows=name == "cpu" and cpu_by_rows(p, m),
+        shares=shares,
         turned=name == "cpu" and cpu_turned(p),
         refusals=tuple(refusals),
         notes=tuple(notes),

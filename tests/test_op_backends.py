@@ -63,7 +63,7 @@ def test_large_sizes():
 @pytest.mark.parametrize("case", [c for c in CASES if c.B <= 5], ids=str)
 def test_few_rows_without_a_pack(case, dtype, monkeypatch):
     """As for a large W_hh, which is read where it lies."""
-    monkeypatch.setattr(sys.modules["lstmrep.plan"], "cpu_packs", lambda problem: False)
+    monkeypatch.setattr(sys.modules["lstmrep.plan"], "cpu_packs", lambda problem, machine: False)
     case = replace(case, B=min(case.B, 4), dtype=dtype)
     plans.reset_plans()
     try:

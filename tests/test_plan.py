@@ -13,7 +13,17 @@ import lstmrep
 from lstmrep import env, machine, native
 from lstmrep.backends.tensors import Shape
 from lstmrep.ops import lstm, plans, products
-from lstmrep.plan import CPU_STREAM_ROWS, Card, Machine, Plan, PlanError, Problem, plan, resident_shared_bytes
+from lstmrep.plan import (
+    CPU_STREAM_ROWS,
+    CPU_STREAM_STEPS,
+    Card,
+    Machine,
+    Plan,
+    PlanError,
+    Problem,
+    plan,
+    resident_shared_bytes,
+)
 from lstmrep.planner.cards import CARDS, card_for
 from lstmrep.testing import assert_within, budget
 from lstmrep.testing.cases import Case, run
@@ -152,13 +162,17 @@ def test_few_rows_use_few_threads():
     assert plan(Problem(128, batch=16), here).threads in range(2, 9)
 
 
-def test_a_large_matrix_is_read_where_it_lies_by_few_rows():
+@pytest.mark.parametrize("isa", ["avx512_bf16", "amx"])
+def test_a_large_matrix_is_read_where_it_lies_by_few_rows(isa):
     made = {
-        (b, h): plan(Problem(h, batch=b, steps=10), Machine(isa="avx2"))
+        (b, t, h): plan(Problem(h, batch=b, steps=t), Machine(isa=isa))
         for b in (1, CPU_STREAM_ROWS, CPU_STREAM_ROWS + 1)
+        for t in (CPU_STREAM_STEPS, CPU_STREAM_STEPS + 1)
         for h in (128, 2048)
     }
-    assert [key for key, one in made.items() if not one.packed] == [(1, 2048), (CPU_STREAM_ROWS, 2048)]
+    rows = (1, CPU_STREAM_ROWS) if isa == "amx" else (1,)
+    steps = (CPU_STREAM_STEPS, CPU_STREAM_STEPS + 1) if isa == "amx" else (CPU_STREAM_STEPS,)
+    assert [key for key, one in made.items() if not one.packed] == [(b, t, 2048) for b in rows for t in steps]
     for one in made.values():
         assert one.design.endswith("W_hh packed" if one.packed else "W_hh read where it lies")
 
@@ -182,6 +196,21 @@ def test_threads_own_rows_where_a_pack_fits_a_cache_and_rows_are_shared_out_even
     assert [name for name, one in by_rows.items() if not one.by_rows or "threads by rows" not in one.design] == []
     assert [name for name, one in by_units.items() if one.by_rows or "threads by units" not in one.design] == []
     assert not plan(Problem(128, batch=64, steps=10), Machine(threads=1)).by_rows
+
+
+def test_the_kernel_forms_the_input_share_where_w_ih_is_small():
+    def shares(hidden: int, inputs: int, batch: int = 1, steps: int = 100, **more: object) -> bool:
+        problem = Problem(hidden, batch=batch, steps=steps, input_size=inputs, **more)  # type: ignore[arg-type]
+        made = plan(problem, Machine(threads=2, isa="avx512_bf16"))
+        assert made.shares == made.design.endswith(", input share in the same call")
+        assert made.gemms[0] == (0 if made.shares or not inputs else 1) or problem.backend == "reference"
+        return made.shares
+
+    assert shares(128, 128, batch=16) and shares(256, 256) and shares(128, 512, steps=16)
+    assert shares(256, 512, dtype="bfloat16") and not shares(256, 512)  # its pack is half as large
+    assert not shares(256, 1024) and not shares(128, 128, steps=15) and not shares(128, 0)
+    assert shares(32, 32) and not shares(32, 512)  # one of two threads for mostly the share
+    assert not shares(128, 128, backend="reference")
 
 
 def test_the_input_share_of_few_frames_is_formed_the_other_way_round():

@@ -6,6 +6,7 @@
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 
+#include <array>
 #include <memory>
 #include <vector>
 
@@ -32,6 +33,18 @@ inline void check_rows(bool packed, bool by_rows, int64_t b) {
   }
 }
 
+// The addresses of a list of `count` arrays.
+inline std::vector<const void*> pointers(const char* name, const std::vector<Address>& addresses,
+                                         int64_t count) {
+  list_length(name, addresses.size(), count);
+  std::vector<const void*> list;
+  for (const Address address : addresses) {
+    not_null(name, address, 1);
+    list.push_back(pointer(address));
+  }
+  return list;
+}
+
 // A problem with the storage behind its arrays of N values.
 struct OwnedProblem {
   CpuProblem p = {};
@@ -46,14 +59,10 @@ struct OwnedProblem {
     at_least("threads", threads, 1);
     check_sizes(n, t, b, h);
     check_rows(packed, by_rows, b);
-    list_length("w_hh", weights.size(), n);
+    w_hh = pointers("w_hh", weights, n);
     list_length("reverse", reversed.size(), n);
     reverse = std::make_unique<bool[]>(static_cast<size_t>(n));
-    for (int64_t j = 0; j < n; ++j) {
-      not_null("w_hh", weights[j], h);
-      w_hh.push_back(pointer(weights[j]));
-      reverse[j] = reversed[j];
-    }
+    for (int64_t j = 0; j < n; ++j) reverse[j] = reversed[j];
     p.dtype = static_cast<DType>(dtype);
     p.cell = cell;
     p.threads = threads;
@@ -68,20 +77,23 @@ struct OwnedProblem {
   }
 };
 
-inline size_t cpu_workspace_bytes(int dtype, int64_t n, int64_t t, int64_t b, int64_t h,
-                                  int threads, bool packed, bool backward) {
+inline size_t cpu_workspace_bytes(int dtype, int64_t n, int64_t t, int64_t b, int64_t h, int64_t i,
+                                  int threads, bool packed, bool by_rows, bool backward) {
   code("dtype", dtype, kDTypes);
   at_least("threads", threads, 1);
   check_sizes(n, t, b, h);
-  check_rows(packed, false, b);
+  at_least("I", i, 0);
+  check_rows(packed, by_rows, b);
   CpuProblem p = {};
   p.dtype = static_cast<DType>(dtype);
   p.threads = threads;
   p.packed = packed;
+  p.by_rows = by_rows;
   p.n = n;
   p.t = t;
   p.b = b;
   p.h = h;
+  p.i = i;
   return cpu::workspace_bytes(p, backward);
 }
 
@@ -101,20 +113,20 @@ inline void cpu_pack(int dtype, int64_t h, Address w_hh, Address pack) {
 }
 
 inline void cpu_forward(int dtype, int cell, int threads, bool packed, bool by_rows, int64_t n,
-                        int64_t t, int64_t b, int64_t h, Address gates_x, Address bias,
+                        int64_t t, int64_t b, int64_t h, int64_t i, Address gates_x, Address x,
+                        std::array<int64_t, 3> x_strides, std::vector<Address> w_ih, Address bias,
                         std::vector<Address> w_hh, std::vector<Address> packs, Address peephole,
                         Address h0, Address c0, Address lengths, std::vector<bool> reverse,
                         Address h_out, Address h_n, Address c_n, Address gates, Address c,
                         Address workspace) {
   OwnedProblem owned(dtype, cell, threads, packed, by_rows, n, t, b, h, w_hh, reverse);
-  std::vector<const void*> kept;
-  if (!packs.empty()) {
-    require(packed, "packs must be empty where packed is false");
-    list_length("packs", packs.size(), n);
-    for (const Address pack : packs) {
-      not_null("packs", pack, h);
-      kept.push_back(pointer(pack));
-    }
+  require(packed || packs.empty(), "packs must be empty where packed is false");
+  const std::vector<const void*> kept = pointers("packs", packs, packs.empty() ? 0 : n);
+  at_least("I", i, 0);
+  const std::vector<const void*> input_weights = pointers("w_ih", w_ih, i ? n : 0);
+  if (i) {
+    not_null("x", x, t * b);
+    require(gates_x == 0, "gates_x must be null where x is given");
   }
   not_null("h", h_out, n * t * b);
   not_null("h_n", h_n, n * b);
@@ -126,7 +138,13 @@ inline void cpu_forward(int dtype, int cell, int threads, bool packed, bool by_r
   args.p.c0 = pointer(c0);
   args.p.lengths = pointer<const int32_t>(lengths);
   args.p.workspace = pointer(workspace);
+  args.p.i = i;
   args.gates_x = pointer(gates_x);
+  args.x = pointer(x);
+  args.x_n = x_strides[0];
+  args.x_t = x_strides[1];
+  args.x_b = x_strides[2];
+  args.w_ih = input_weights.data();
   args.bias = pointer(bias);
   args.h0 = pointer(h0);
   args.packs = kept.empty() ? nullptr : kept.data();

@@ -54,13 +54,14 @@ void define_cpu(py::module_& m) {
   m.def("set_cpu_isa", cpu::set_isa, arg("name"));
   m.def("cpu_math", cpu_math, arg("name"), arg("in_ptr"), arg("out_ptr"), arg("n"));
   m.def("cpu_workspace_bytes", cpu_workspace_bytes, arg("dtype"), arg("N"), arg("T"), arg("B"),
-        arg("H"), arg("threads"), arg("packed"), arg("backward"));
+        arg("H"), arg("I"), arg("threads"), arg("packed"), arg("by_rows"), arg("backward"));
   m.def("cpu_pack_bytes", cpu_pack_bytes, arg("dtype"), arg("H"));
   m.def("cpu_pack", cpu_pack, arg("dtype"), arg("H"), arg("w_hh"), arg("pack"));
   m.def("cpu_forward", cpu_forward, arg("dtype"), arg("cell"), arg("threads"), arg("packed"),
-        arg("by_rows"), arg("N"), arg("T"), arg("B"), arg("H"), arg("gates_x"), arg("bias"),
-        arg("w_hh"), arg("packs"), arg("peephole"), arg("h0"), arg("c0"), arg("lengths"),
-        arg("reverse"), arg("h"), arg("h_n"), arg("c_n"), arg("gates"), arg("c"), arg("workspace"));
+        arg("by_rows"), arg("N"), arg("T"), arg("B"), arg("H"), arg("I"), arg("gates_x"), arg("x"),
+        arg("x_strides"), arg("w_ih"), arg("bias"), arg("w_hh"), arg("packs"), arg("peephole"),
+        arg("h0"), arg("c0"), arg("lengths"), arg("reverse"), arg("h"), arg("h_n"), arg("c_n"),
+        arg("gates"), arg("c"), arg("workspace"));
   m.def("cpu_backward", cpu_backward, arg("dtype"), arg("cell"), arg("threads"), arg("packed"),
         arg("by_rows"), arg("N"), arg("T"), arg("B"), arg("H"), arg("w_hh"), arg("peephole"),
         arg("c0"), arg("lengths"), arg("reverse"), arg("gates"), arg("c"), arg("grad_h"),

@@ -6,7 +6,10 @@
 // where threads own rows; h is double-buffered for that reason. h recurs rounded to S, c stays in
 // C. The equations are in cell/lstm_cell.h. Step t of a row is frame t, or length - 1 - t in a
 // reversed recurrence; from its length on a row keeps its state and gets zeros in h, gates and c at
-// frame t. Not done here: x W_ih^T, dropout.
+// frame t.
+// The input share x W_ih^T comes ready in gates_x, or is formed here where W_ih is small: for a few
+// steps ahead, so that what a thread forms is still in its cache when it adds it, and never
+// rounded to S. Not done here: dropout.
 #pragma once
 
 #include "cell/lstm_cell.h"
@@ -44,13 +47,60 @@ struct Forward {
     return scratch.weights + (n * scratch.panels + panel) * size;
   }
   const S* weights_of(int64_t n) const { return static_cast<const S*>(p.w_hh[n]); }
+  const Operand<S>* input_panel_of(int64_t n, int64_t panel) const {
+    return scratch.input_weights + (n * scratch.panels + panel) * scratch.input_depth * 4 * kL;
+  }
+  // Of row `row` of a part in step t.
+  C* share_of(const Part& part, int64_t panel, int64_t t, int64_t row) const {
+    const int64_t rows = part.row_end - part.row;
+    const int64_t at = (part.n * scratch.panels + panel) * scratch.share_rows(p) +
+                       part.row * scratch.steps + t % scratch.steps * rows + row;
+    return scratch.shares + at * 4 * kL;
+  }
 
   void pack(const Share& share) const {
     const int64_t items = p.n * scratch.panels;
     for (int64_t item = share.begin(items); item < share.end(items); ++item) {
-      const int64_t n = item / scratch.panels, panel = item % scratch.panels;
-      pack_gate_panel(weights_of(n), p.h, panel * kL,
-                      scratch.weights + item * scratch.depth * 4 * kL);
+      const int64_t n = item / scratch.panels, u0 = item % scratch.panels * kL;
+      if (p.packed && !args.packs) {
+        pack_gate_panel(weights_of(n), p.h, p.h, u0,
+                        scratch.weights + item * scratch.depth * 4 * kL);
+      }
+      if (p.i) {
+        pack_gate_panel(static_cast<const S*>(args.w_ih[n]), p.h, p.i, u0,
+                        scratch.input_weights + item * scratch.input_depth * 4 * kL);
+      }
+    }
+  }
+
+  // The frame of an active row as operands; zeros for one that has ended.
+  void take_frame(int64_t n, int64_t b, int64_t t, Operand<S>* to) const {
+    const int64_t length = row_length(p, n, b);
+    const bool active = t < length;
+    const int64_t frame = active ? frame_of(p.reverse[n], length, t) : t;
+    const S* x = static_cast<const S*>(args.x) + n * args.x_n + frame * args.x_t + b * args.x_b;
+    for (int64_t k = 0; k < scratch.input_depth; k += kL) {
+      const int64_t there = k < p.i ? p.i - k : 0;
+      Io<Operand<S>>::store(to + k, active && there ? Io<S>::load(x + k, there) : V{},
+                            scratch.input_depth - k);
+    }
+  }
+
+  // Input share of the steps from t on, for the units and rows of a part.
+  void form_shares(const Share& share, const Part& part, int64_t t) const {
+    const int64_t rows = part.row_end - part.row;
+    const int64_t steps = p.t - t < scratch.steps ? p.t - t : scratch.steps;
+    Operand<S>* x = scratch.x + share.thread * (kShareRows + kTileRows) * scratch.ldx;
+    for (int64_t first = 0; first < steps * rows; first += kShareRows) {
+      const int64_t count = steps * rows - first < kShareRows ? steps * rows - first : kShareRows;
+      for (int64_t j = 0; j < count; ++j) {
+        const int64_t row = first + j;
+        take_frame(part.n, part.row + row % rows, t + row / rows, x + j * scratch.ldx);
+      }
+      for (int64_t panel = part.panel; panel < part.panel_end; ++panel) {
+        panel_product<S>(x, scratch.ldx, count, input_panel_of(part.n, panel), scratch.input_depth,
+                         false, share_of(part, panel, t, first), [](int64_t) { return true; });
+      }
     }
   }
 
@@ -73,8 +123,9 @@ struct Forward {
   }
 
   // One row of one step: the cell on `units` (up to one vector) hidden units from u0.
-  // product: [4, lanes], null when h' is zero
-  void row_step(int64_t n, int64_t b, int64_t t, int64_t u0, const C* product, int now) const {
+  // product: [4, lanes], null when h' is zero. x_share: the same, null when gates_x has it
+  void row_step(int64_t n, int64_t b, int64_t t, int64_t u0, const C* product, const C* x_share,
+                int now) const {
     const S* gates_x = static_cast<const S*>(args.gates_x);  // [N, T, B, 4H], may be null
     const C* bias = static_cast<const C*>(args.bias);        // [N, 4H], may be null
     const C* peephole = static_cast<const C*>(p.peephole);   // [N, 3, H], may be null
@@ -92,6 +143,7 @@ struct Forward {
       V z[kGates];
       for (int g = 0; g < kGates; ++g) {
         z[g] = product ? load_raw<V>(product + g * kL) : V{};
+        if (x_share) z[g] += load_raw<V>(x_share + g * kL);
         if (gates_x) z[g] += Io<S>::load(gates_x + (row * 4 + g) * p.h + u0, units);
         if (bias) z[g] += load_first<V>(bias + (n * 4 + g) * p.h + u0, units);
       }
@@ -134,7 +186,9 @@ struct Forward {
                        [&](int64_t r) { return t < row_length(p, n, part.row + r); });
     }
     for (int64_t b = part.row; b < part.row_end; ++b) {
-      row_step(n, b, t, u0, recurrent ? products + (b - part.row) * 4 * kL : nullptr, now);
+      const int64_t row = b - part.row;
+      row_step(n, b, t, u0, recurrent ? products + row * 4 * kL : nullptr,
+               p.i ? share_of(part, panel, t, row) : nullptr, now);
     }
   }
 
@@ -158,11 +212,12 @@ struct Forward {
     run_team(p.threads, p.n * pieces(p, panels), [&](const Share& share) {
       const TileScope<S> tiles;
       C* products = scratch.products + share.thread * (p.b + kTileRows) * 4 * kL;
-      if (p.packed && !args.packs) pack(share);
+      pack(share);
       for_parts(p, panels, share, [&](const Part& part) { start(part); });
       share.wait();
       for (int64_t t = 0; t < p.t; ++t) {
         for_parts(p, panels, share, [&](const Part& part) {
+          if (p.i && t % scratch.steps == 0) form_shares(share, part, t);
           for_panels(part, t, scratch.far, [&](int64_t panel) { step(part, panel, t, products); });
         });
         if (!p.by_rows) share.wait();

@@ -94,10 +94,12 @@ void panel_product(const Operand<S>* a, int64_t lda, int64_t rows, const Operand
     const int64_t block = depth - k < kDepthBlock ? depth - k : kDepthBlock;
     const char* next = reinterpret_cast<const char*>(panel + (k + block) * kPanelWidth<S>);
     Ahead ahead = {far ? next : nullptr, static_cast<int>((kLines + groups - 1) / groups)};
-    for (int64_t r = 0; r < rows; r += kMaxRows) {
-      const int count = static_cast<int>(rows - r < kMaxRows ? rows - r : kMaxRows);
+    for (int64_t j = 0; j < groups; ++j) {
+      // Groups of one size: 8 rows as 4 and 4, since each reads the panel, and 2 would wait for it.
+      const int64_t r = rows * j / groups;
+      const int count = static_cast<int>(rows * (j + 1) / groups - r);
       bool any = false;
-      for (int j = 0; j < count; ++j) any = any || needed(r + j);
+      for (int i = 0; i < count; ++i) any = any || needed(r + i);
       if (!any) continue;
       micro_kernel_rows<S>(count, a + r * lda + k, lda, panel + k * kPanelWidth<S>, block, k > 0,
                            ahead, out + r * kPanelWidth<S>);

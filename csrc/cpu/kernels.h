@@ -21,6 +21,7 @@ struct CpuProblem {
   bool packed;   // W_hh is packed first; else it is read where it lies, by kStreamRows rows at most
   bool by_rows;  // packed only: threads share out rows and never wait in a step, else units
   int64_t n, t, b, h;
+  int64_t i;                // features of x where forward forms the input share itself, else 0
   const void* const* w_hh;  // N pointers to [4H, H] S
   const void* peephole;     // [N, 3, H] C, may be null
   const void* c0;           // [N, B, H] C, may be null: zeros
@@ -31,7 +32,10 @@ struct CpuProblem {
 
 struct CpuForwardArgs {
   CpuProblem p;
-  const void* gates_x;       // [N, T, B, 4H] S, may be null: zeros
+  const void* gates_x;       // [N, T, B, 4H] S, may be null: zeros; null where x is given
+  const void* x;             // S, frame (n, t, b) at n x_n + t x_t + b x_b; null unless p.i > 0
+  int64_t x_n, x_t, x_b;     // in elements
+  const void* const* w_ih;   // N pointers to [4H, I] S, beside x
   const void* bias;          // [N, 4H] C, may be null
   const void* h0;            // [N, B, H] S, may be null: zeros
   const void* const* packs;  // N pointers to what `pack` made, may be null: made in the call

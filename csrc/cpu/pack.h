@@ -1,6 +1,7 @@
-// Panels of W_hh for the products of gemm.h: [depth / pair, 4, lanes, pair] operands.
+// Panels of W_hh (and of W_ih, forward) for the products of gemm.h: [depth / pair, 4, lanes, pair]
+// operands.
 //
-//   gate panel (forward)   depth k < H:     panel[k, g, j] = w[g H + u0 + j, k], g a gate
+//   gate panel (forward)   depth k < K:     panel[k, g, j] = w[g H + u0 + j, k], g a gate
 //   unit panel (backward)  depth j < 4H:    panel[j, v, l] = w[j, u0 + v lanes + l]
 // with kPair values of the depth side by side, and zeros where a unit or a depth is beyond the end.
 // Each reads w once in long runs and writes every line of its panel once.
@@ -23,53 +24,115 @@ LSTMREP_VECTOR_INLINE V shuffled(V a, V b, I from) {
 #endif
 }
 
-// x[i][j] <-> x[j][i], by exchanging ever wider blocks off the diagonal.
+// A vector is kQuarters blocks of 16 bytes, and a block is kBlock values: within blocks values
+// change places in one cycle, between blocks they do not.
 template <class C>
-LSTMREP_VECTOR_INLINE void transpose(Vec<C> (&x)[kLanes<C>]) {
-  constexpr int kN = kLanes<C>;
-  typedef decltype(x[0] < x[0]) I;
-  for (int width = 1; width < kN; width *= 2) {
-    I upper, lower;
-    for (int l = 0; l < kN; ++l) {
-      upper[l] = l & width ? kN + l - width : l;
-      lower[l] = l & width ? kN + l : l + width;
+constexpr int kBlock = 16 / static_cast<int>(sizeof(C));
+template <class C>
+constexpr int kQuarters = kLanes<C> / kBlock<C>;
+
+// 16 bytes from each of kQuarters places, one after the other.
+template <class V>
+LSTMREP_VECTOR_INLINE V gathered(const char* from, int64_t stride) {
+#if LSTMREP_VECTOR_BYTES == 64
+  auto block = [&](int j) {
+    return _mm_loadu_si128(reinterpret_cast<const __m128i*>(from + j * stride));
+  };
+  __m512i v = _mm512_castsi128_si512(block(0));
+  v = _mm512_inserti32x4(v, block(1), 1);
+  v = _mm512_inserti32x4(v, block(2), 2);
+  return (V)_mm512_inserti32x4(v, block(3), 3);
+#elif LSTMREP_VECTOR_BYTES == 32
+  auto block = [&](int j) {
+    return _mm_loadu_si128(reinterpret_cast<const __m128i*>(from + j * stride));
+  };
+  return (V)_mm256_inserti128_si256(_mm256_castsi128_si256(block(0)), block(1), 1);
+#else
+  (void)stride;
+  V v;
+  __builtin_memcpy(&v, from, sizeof v);
+  return v;
+#endif
+}
+
+// Within each block of 16 bytes: a0 b0 a1 b1 of the lower or upper half of its values, `run` of
+// them at a time.
+template <class C, int kRun, bool kUpper>
+LSTMREP_VECTOR_INLINE Vec<C> interleaved(Vec<C> a, Vec<C> b) {
+  typedef decltype(a < b) I;
+  I from;
+  for (int l = 0; l < kLanes<C>; ++l) {
+    const int within = l % kBlock<C>, block = l - within;
+    const int source =
+        block + within / (2 * kRun) * kRun + within % kRun + (kUpper ? kBlock<C> / 2 : 0);
+    from[l] = within / kRun % 2 ? kLanes<C> + source : source;
+  }
+  return shuffled(a, b, from);
+}
+
+// out[d, j] = in[j, d], kLanes values of the size of C each way; strides in bytes of the rows of in
+// and in values of those of out. Rows j are loaded so that what becomes one row of out is already
+// in the right block: only exchanges within blocks are left.
+template <class C>
+LSTMREP_VECTOR_INLINE void transpose(const char* in, int64_t in_stride, C* out,
+                                     int64_t out_stride) {
+  constexpr int kN = kBlock<C>;
+  for (int i = 0; i < kLanes<C>; i += kN) {  // kN columns of in become kN rows of out
+    Vec<C> x[kN];
+    for (int q = 0; q < kN; ++q) {
+      x[q] = gathered<Vec<C>>(in + q * in_stride + i * static_cast<int64_t>(sizeof(C)),
+                              kN * in_stride);
     }
-    for (int i = 0; i < kN; ++i) {
-      if (i & width) continue;
-      const Vec<C> a = x[i], b = x[i + width];
-      x[i] = shuffled(a, b, upper);
-      x[i + width] = shuffled(a, b, lower);
+    C* rows = out + i * out_stride;
+    if constexpr (kN == 2) {
+      store_raw(rows, interleaved<C, 1, false>(x[0], x[1]));
+      store_raw(rows + out_stride, interleaved<C, 1, true>(x[0], x[1]));
+    } else {
+      const Vec<C> a = interleaved<C, 1, false>(x[0], x[1]),
+                   b = interleaved<C, 1, true>(x[0], x[1]);
+      const Vec<C> c = interleaved<C, 1, false>(x[2], x[3]),
+                   d = interleaved<C, 1, true>(x[2], x[3]);
+      store_raw(rows, interleaved<C, 2, false>(a, c));
+      store_raw(rows + out_stride, interleaved<C, 2, true>(a, c));
+      store_raw(rows + 2 * out_stride, interleaved<C, 2, false>(b, d));
+      store_raw(rows + 3 * out_stride, interleaved<C, 2, true>(b, d));
     }
   }
 }
 
+// w: [4H, K]
 template <class S>
-void pack_gate_panel(const S* w, int64_t h, int64_t u0, Operand<S>* panel) {
+void pack_gate_panel(const S* w, int64_t h, int64_t columns, int64_t u0, Operand<S>* panel) {
   using C = typename Io<S>::C;
-  using V = Vec<C>;
   constexpr int kL = kLanes<C>;
   constexpr int kPair = Product<S>::kPair;
-  const int64_t depth = padded_depth<S>(h);
+  constexpr bool kAsItLies = sizeof(S) * kPair == sizeof(C);  // else widened first
+  const int64_t depth = padded_depth<S>(columns);
   const int64_t units = h - u0 < kL ? h - u0 : kL;
   // One gate at a time: its `lanes` rows of w are as many streams as hardware follows.
   for (int g = 0; g < 4; ++g) {
     for (int64_t k = 0; k < depth; k += kL * kPair) {
-      const int64_t columns = (depth - k) / kPair < kL ? (depth - k) / kPair : kL;
-      const int64_t there = h - k > 0 ? h - k : 0;
-      V tile[kL];
-      for (int64_t j = 0; j < kL; ++j) {
-        const S* row = w + (g * h + u0 + j) * h + k;
-        if (j >= units) {
-          tile[j] = V{};
-        } else if constexpr (kPair == 1) {
-          tile[j] = Io<S>::load(row, there);
+      const S* first = w + (g * h + u0) * columns + k;
+      // Pairs are values of the size of C.
+      C* out = reinterpret_cast<C*>(panel + k * 4 * kL + g * kL * kPair);
+      const int64_t there = columns - k < kL * kPair ? columns - k : kL * kPair;
+      if (kAsItLies && units == kL && there == kL * kPair) {
+        transpose<C>(reinterpret_cast<const char*>(first),
+                     columns * static_cast<int64_t>(sizeof(S)), out, 4 * kL);
+        continue;
+      }
+      C tile[kL][kL] = {}, turned[kL][kL];
+      for (int64_t j = 0; j < units; ++j) {
+        if constexpr (kAsItLies) {
+          __builtin_memcpy(tile[j], first + j * columns, static_cast<size_t>(there) * sizeof(S));
         } else {
-          tile[j] = load_first<V>(row, there);  // bits of pairs
+          store_raw(tile[j], Io<S>::load(first + j * columns, there));
         }
       }
-      transpose<C>(tile);
-      for (int64_t d = 0; d < columns; ++d) {
-        store_raw(panel + (k + d * kPair) * 4 * kL + g * kL * kPair, tile[d]);
+      transpose<C>(reinterpret_cast<const char*>(tile), sizeof tile[0], turned[0], kL);
+      const int64_t rows = (depth - k) / kPair < kL ? (depth - k) / kPair : kL;
+      for (int64_t d = 0; d < rows; ++d) {
+        __builtin_memcpy(out + d * 4 * kL, turned[d], sizeof turned[d]);
       }
     }
   }
@@ -87,7 +150,7 @@ template <class S>
 void pack_of(int64_t h, const void* w, void* pack) {
   constexpr int kL = kLanes<typename Io<S>::C>;
   for (int64_t u0 = 0; u0 < h; u0 += kL) {
-    pack_gate_panel(static_cast<const S*>(w), h, u0,
+    pack_gate_panel(static_cast<const S*>(w), h, h, u0,
                     static_cast<Operand<S>*>(pack) + u0 * padded_depth<S>(h) * 4);
   }
 }

@@ -44,6 +44,14 @@ static inline bool far_panels(const CpuProblem& p, int64_t bytes) {
   return bytes / (p.by_rows ? 1 : p.threads) > int64_t{1} << 20;
 }
 
+// Steps whose input share is formed together: enough rows to pay for reading a panel.
+constexpr int64_t kShareRows = 64;
+static inline int64_t share_steps(const CpuProblem& p) {
+  const int64_t rows = p.by_rows ? ceil_div(row_blocks(p), p.threads) * kRowBlock : p.b;
+  const int64_t steps = rows ? ceil_div(kShareRows, rows) : 1;
+  return steps < p.t ? ceil_div(steps, 2) * 2 : ceil_div(p.t, 2) * 2;  // even: see shares below
+}
+
 template <class S>
 struct ForwardScratch {
   using C = typename Io<S>::C;
@@ -53,6 +61,13 @@ struct ForwardScratch {
   C* c;                 // [N, B, panels * lanes]
   C* products;          // [threads, B to the next tile, 4, lanes]
   bool far;             // weights are read from beyond the second-level cache
+  // Where the input share is formed here:
+  int64_t input_depth, ldx, steps;
+  Operand<S>* input_weights;  // [N, panels, input_depth, 4, lanes]
+  Operand<S>* x;              // [threads, kShareRows to the next tile, ldx]
+  C* shares;  // [N, panels, rows, 4, lanes], rows the steps of all rows of the first part, then of
+              // the next, and a tile to spare; parts are blocks of 8 rows and steps even, so that
+              // only the last one's tiles reach beyond its rows
 
   ForwardScratch(const CpuProblem& p, Carver& carver) {
     panels = ceil_div(p.h, kLanes<C>);
@@ -64,7 +79,17 @@ struct ForwardScratch {
     for (auto& state : h) state = carver.take<Operand<S>>((p.n * p.b + kTileRows) * ldh);
     c = carver.take<C>(p.n * p.b * panels * kLanes<C>);
     products = carver.take<C>(p.threads * (p.b + kTileRows) * 4 * kLanes<C>);
+    steps = p.i ? share_steps(p) : 0;
+    input_depth = padded_depth<S>(p.i);
+    ldx = padded_row<S>(p.i);
+    input_weights =
+        p.i ? carver.take<Operand<S>>(p.n * panels * input_depth * 4 * kLanes<C>) : nullptr;
+    x = p.i ? carver.take<Operand<S>>(p.threads * (kShareRows + kTileRows) * ldx) : nullptr;
+    shares = p.i ? carver.take<C>(p.n * panels * share_rows(p) * 4 * kLanes<C>) : nullptr;
   }
+
+  // Of a panel.
+  int64_t share_rows(const CpuProblem& p) const { return p.b * steps + kTileRows; }
 };
 
 template <class S>

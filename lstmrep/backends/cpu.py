@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import functools
+
+import torch
 from torch import Tensor
 
 from lstmrep import native
@@ -23,16 +26,30 @@ def sizes(r: Recurrence) -> tuple[int, ...]:
     return s.N, s.T, s.B, s.H
 
 
-def _workspace(plan: Plan, r: Recurrence, backward: bool) -> Tensor:
-    size = native.module().cpu_workspace_bytes(
-        DTYPE_CODE[r.shape.dtype], *sizes(r), plan.threads, plan.packed, backward
-    )
-    return memory.workspace(size, r.shape.device)
+@functools.lru_cache(maxsize=4096)
+def _workspace_bytes(dtype: torch.dtype, *told: int | bool) -> int:
+    size: int = native.module().cpu_workspace_bytes(DTYPE_CODE[dtype], *told)
+    return size
+
+
+def _workspace(plan: Plan, r: Recurrence, features: int, backward: bool) -> Tensor:
+    told = *sizes(r), features, plan.threads, plan.packed, plan.by_rows, backward
+    return memory.workspace(_workspace_bytes(r.shape.dtype, *told), r.shape.device)
+
+
+def _strides(x: Tensor | None) -> tuple[int, int, int]:
+    """Strides of an input ``[T, B, I]`` or ``[N, T, B, I]`` along N, T and B."""
+    if x is None:
+        return 0, 0, 0
+    n, t, b, _ = x.stride() if x.dim() == 4 else (0, *x.stride())
+    return n, t, b
 
 
 def forward(plan: Plan, r: Recurrence, a: Forward) -> None:
     """Fill ``a``; see csrc/cpu/forward.h for the kernel."""
-    workspace = _workspace(plan, r, False)
+    # Names for what may be made here: an address keeps nothing alive.
+    features = 0 if a.x is None else a.x.shape[-1]
+    workspace, bias, peephole = _workspace(plan, r, features, False), r.joined(r.biases), r.joined(r.peepholes)
     native.module().cpu_forward(
         DTYPE_CODE[r.shape.dtype],
         CELL_CODE[r.cell],
@@ -40,13 +57,17 @@ def forward(plan: Plan, r: Recurrence, a: Forward) -> None:
         plan.packed,
         plan.by_rows,
         *sizes(r),
+        features,
         address(a.gates_x),
-        address(r.bias),
+        address(a.x),
+        _strides(a.x),
+        [w.data_ptr() for w in a.w_ih],
+        address(bias),
         [w.data_ptr() for w in r.w_hh],
         packs.addresses(r.w_hh) if plan.packed else [],
-        address(r.peephole),
-        address(r.h0),
-        address(r.c0),
+        address(peephole),
+        0 if r.start_h is None else address(r.h0),
+        0 if r.start_c is None else address(r.c0),
         address(r.lengths),
         r.reverse,
         a.h.data_ptr(),
@@ -60,7 +81,7 @@ def forward(plan: Plan, r: Recurrence, a: Forward) -> None:
 
 def backward(plan: Plan, r: Recurrence, a: Backward) -> None:
     """Fill ``a``; see csrc/cpu/backward.h for the kernel."""
-    workspace = _workspace(plan, r, True)
+    workspace, peephole = _workspace(plan, r, 0, True), r.joined(r.peepholes)
     native.module().cpu_backward(
         DTYPE_CODE[r.shape.dtype],
         CELL_CODE[r.cell],
@@ -69,8 +90,8 @@ def backward(plan: Plan, r: Recurrence, a: Backward) -> None:
         plan.by_rows,
         *sizes(r),
         [w.data_ptr() for w in r.w_hh],
-        address(r.peephole),
-        address(r.c0),
+        address(peephole),
+        0 if r.start_c is None else address(r.c0),
         address(r.lengths),
         r.reverse,
         a.gates.data_ptr(),

@@ -72,12 +72,14 @@ class Recurrence:
     @_Once
     def bias(self) -> Tensor | None:
         """``[N, 4H]`` C, plain."""
-        return self._joined(self.biases, (self.shape.N, 4 * self.shape.H))
+        joined = self.joined(self.biases)
+        return None if joined is None else joined.view(self.shape.N, 4 * self.shape.H)
 
     @_Once
     def peephole(self) -> Tensor | None:
         """``[N, 3, H]`` C, plain."""
-        return self._joined(self.peepholes, (self.shape.N, 3, self.shape.H))
+        joined = self.joined(self.peepholes)
+        return None if joined is None else joined.view(self.shape.N, 3, self.shape.H)
 
     @_Once
     def h0(self) -> Tensor | None:
@@ -95,11 +97,12 @@ class Recurrence:
         given = [start for start in (self.start_h, self.start_c) if start is not None]
         return self.shape.N > 1 and bool(given) and all(start.shape[0] == 1 for start in given)
 
-    def _joined(self, vectors: Sequence[Tensor], shape: tuple[int, ...]) -> Tensor | None:
+    def joined(self, vectors: Sequence[Tensor]) -> Tensor | None:
+        """Biases or peepholes one after the other in one dense tensor, C; none where there are none."""
         if not vectors:
             return None
         whole = vectors[0] if len(vectors) == 1 else torch.cat([v if v.dim() == 1 else v.flatten() for v in vectors])
-        return (whole if whole.dtype == self.shape.compute else whole.to(self.shape.compute)).view(shape)
+        return whole if whole.dtype == self.shape.compute else whole.to(self.shape.compute)
 
     def _for_each(self, start: Tensor | None) -> Tensor | None:
         if start is None or start.shape[0] == self.shape.N:
@@ -125,12 +128,17 @@ def reverse_bits(reverse: Sequence[bool]) -> int:
 class Forward:
     """Buffers of a forward pass."""
 
-    gates_x: Tensor | None  # [N, T, B, 4H] S, the input's share of the gates; may be the same tensor as gates
+    # [N, T, B, 4H] S, the input's share of the gates; may be the same tensor as gates; none: zero, or x is given
+    gates_x: Tensor | None
     h: Tensor  # [N, T, B, H] S, out
     h_n: Tensor  # [N, B, H] S, out
     c_n: Tensor  # [N, B, H] C, out
     gates: Tensor | None  # [N, T, B, 4H] S, out: gates after their non-linearity; none: not wanted
     c: Tensor | None  # [N, T, B, H] C, out; none: not wanted
+    # Where the plan says that the backend forms the input share (Plan.shares): [T, B, I] or [N, T, B, I] S, dense
+    # along I only, and N of [4H, I] S.
+    x: Tensor | None = None
+    w_ih: Sequence[Tensor] = ()
 
 
 @dataclass(slots=True)

@@ -30,12 +30,13 @@ def forward_pass(
     validate.check_lengths(i.lengths, steps)
     made = chosen_plan(s, bool(i.peephole), cell, save != "nothing", save == "states", backend)
     with autocast.off(s.device.type):
-        gates_x = products.input_share(i.x, i.w_ih, s, turned=made.turned)
+        gates_x = None if made.shares else products.input_share(i.x, i.w_ih, s, turned=made.turned)
         frames = (s.N, s.T, s.B)
         gates = None
         if save == "all":
             # The input share is ours when we formed it: the gates take its place.
-            gates = gates_x if i.w_ih else memory.empty((*frames, 4 * s.H), s.dtype, s.device)
+            ours = i.w_ih and not made.shares
+            gates = gates_x if ours else memory.empty((*frames, 4 * s.H), s.dtype, s.device)
         a = Forward(
             gates_x=_dense(gates_x),
             h=memory.empty((*frames, s.H), s.dtype, s.device),
@@ -44,6 +45,10 @@ def forward_pass(
             gates=gates,
             c=None if save == "nothing" else memory.empty((*frames, s.H), s.compute, s.device),
         )
+        if made.shares:
+            assert i.x is not None
+            a.x = i.x if i.x.stride(-1) == 1 else i.x.contiguous()
+            a.w_ih = [w.contiguous() for w in i.w_ih]
         r = _recurrence(s, i, reverse, cell)
         TABLE[made.backend].forward(made, r, a)
     return a.h, a.h_n, a.c_n, a.gates, a.c

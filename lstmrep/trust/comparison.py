@@ -144,7 +144,8 @@ def _forward(passes: Passes, how: CudaPass | TritonPass, r: Recurrence, gates_x:
         "gates": gates_x.clone(),  # in place, as in a training step
         "c": _unwritten(s, s.N, s.T, s.B, s.H, dtype=s.compute),
     }
-    passes.forward(how, r, Forward(gates_x=out["gates"], **out))
+    a = Forward(gates_x=out["gates"], h=out["h"], h_n=out["h_n"], c_n=out["c_n"], gates=out["gates"], c=out["c"])
+    passes.forward(how, r, a)
     return out
 
 

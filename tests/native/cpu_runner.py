@@ -43,8 +43,11 @@ class Arena:
             assert buffer.array.tobytes() == before, "an input was written to"
 
 
-def workspace(arena: Arena, p: Problem, threads: int, packed: bool, backward: bool) -> Buffer:
-    size = _native.cpu_workspace_bytes(DTYPES[p.dtype], p.n, p.t, p.b, p.h, threads, packed, backward)
+def workspace(
+    arena: Arena, p: Problem, threads: int, packed: bool, by_rows: bool, backward: bool, features: int = 0
+) -> Buffer:
+    sizes = p.n, p.t, p.b, p.h, features
+    size = _native.cpu_workspace_bytes(DTYPES[p.dtype], *sizes, threads, packed, by_rows, backward)
     return arena.out((size,), np.uint8)  # starts as 0xFF: NaN in every float type
 
 
@@ -59,6 +62,13 @@ def run_forward(
 ) -> dict[str, np.ndarray]:
     """Outputs of cpu_forward as stored arrays; alias: gates is written over gates_x."""
     arena = Arena()
+    features, strides, x = 0, (0, 0, 0), 0
+    if p.x is not None:
+        features = p.x.shape[-1]
+        along_n, along_t, along_b, _ = (stride // p.x.itemsize for stride in p.x.strides)
+        strides = (along_n if len(p.x) > 1 else 0, along_t, along_b)
+        batch_first = along_t < along_b  # the guarded copy is laid out like x
+        x = arena.put(np.ascontiguousarray(p.x.transpose(0, 2, 1, 3) if batch_first else p.x))
     s, c = storage_type(p.dtype), compute_type(p.dtype)
     n, t, b, h = p.n, p.t, p.b, p.h
     out = {
@@ -84,7 +94,11 @@ def run_forward(
         T=t,
         B=b,
         H=h,
+        I=features,
         gates_x=gates_x,
+        x=x,
+        x_strides=strides,
+        w_ih=[arena.put(w) for w in p.w_ih],
         bias=arena.put(p.bias),
         w_hh=[arena.put(w) for w in p.w_hh],
         packs=[],
@@ -98,7 +112,7 @@ def run_forward(
         c_n=out["c_n"].address,
         gates=out["gates"].address if save else 0,
         c=out["c"].address if save else 0,
-        workspace=workspace(arena, p, threads, packed, False).address,
+        workspace=workspace(arena, p, threads, packed, by_rows, False, features).address,
     )
     arena.check()
     return {name: buffer.array.copy() for name, buffer in out.items()}
@@ -156,7 +170,7 @@ def run_backward(
         d_c0=address("d_c0"),
         d_bias=address("d_bias"),
         d_peephole=address("d_peephole"),
-        workspace=workspace(arena, p, threads, packed, True).address,
+        workspace=workspace(arena, p, threads, packed, by_rows, True).address,
     )
     arena.check()
     return {name: buffer.array.copy() for name, buffer in out.items()}

@@ -8,7 +8,7 @@ Types: S is the I/O type, C the compute type. bfloat16 arrays are held as uint16
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -92,6 +92,8 @@ class Problem:
     reverse: list[bool]
     w_hh: list[np.ndarray]  # N of [4H, H] S
     gates_x: np.ndarray | None = None  # [N, T, B, 4H] S
+    x: np.ndarray | None = None  # [N or 1, T, B, I] S, instead of gates_x
+    w_ih: list[np.ndarray] = field(default_factory=list)  # N of [4H, I] S, beside x
     bias: np.ndarray | None = None  # [N, 4H] C
     peephole: np.ndarray | None = None  # [N, 3, H] C
     h0: np.ndarray | None = None  # [N, B, H] S
@@ -148,6 +150,16 @@ def make_problem(
     )
 
 
+def with_input(p: Problem, seed: int, features: int, *, shared: bool, batch_first: bool = False) -> Problem:
+    """The problem with an input of its own in place of gates_x; batch_first: laid out as [N or 1, B, T, I]."""
+    rng = np.random.default_rng(seed)
+    n, t, b = (1 if shared else p.n), p.t, p.b
+    values = rng.standard_normal((n, b, t, features) if batch_first else (n, t, b, features))
+    x = encode(values, p.dtype)
+    weights = [encode(rng.standard_normal((4 * p.h, features)) * features**-0.5, p.dtype) for _ in range(p.n)]
+    return replace(p, gates_x=None, x=x.transpose(0, 2, 1, 3) if batch_first else x, w_ih=weights)
+
+
 def logistic(x: np.ndarray) -> np.ndarray:
     e = np.exp(-np.abs(x))
     return np.asarray(np.where(x >= 0, 1, e) / (1 + e))
@@ -174,6 +186,9 @@ def reference_forward(p: Problem, real: type, rounded: bool) -> dict[str, np.nda
         w_t = np.ascontiguousarray(decode(p.w_hh[j], p.dtype, real).T)
         peep = np.zeros((3, h), real) if p.peephole is None else p.peephole[j].astype(real)
         bias = np.zeros((4, h), real) if p.bias is None else p.bias[j].astype(real).reshape(4, h)
+        if p.x is not None:
+            x = decode(p.x[j % len(p.x)], p.dtype, real)
+            w_ih_t = np.ascontiguousarray(decode(p.w_ih[j], p.dtype, real).T)
         for row in range(b):
             state = np.zeros(h, real) if p.h0 is None else decode(p.h0[j, row], p.dtype, real)
             cell = np.zeros(h, real) if p.c0 is None else p.c0[j, row].astype(real)
@@ -182,6 +197,8 @@ def reference_forward(p: Problem, real: type, rounded: bool) -> dict[str, np.nda
                 z = serial_product(state, w_t).reshape(4, h) + bias
                 if gates_x is not None:
                     z = z + gates_x[j, frame, row]
+                if p.x is not None:
+                    z = z + serial_product(x[frame, row], w_ih_t).reshape(4, h)
                 i, f = logistic(z[0] + peep[0] * cell), logistic(z[1] + peep[1] * cell)
                 g = np.tanh(z[2]) if p.cell == "tanh" else np.maximum(z[2], 0)
                 cell = f * cell + i * g

@@ -19,6 +19,7 @@ from native_cases import (
     make_problem,
     reference_backward,
     reference_forward,
+    with_input,
 )
 
 from lstmrep import _native
@@ -101,6 +102,31 @@ def test_more_units_than_a_tile_of_the_stream(dtype: str, b: int) -> None:
     check_forward(p, packed=False)
     for threads in (1, 2):
         check_backward(p, *saved_arrays(p), packed=False, threads=threads)
+
+
+@pytest.mark.parametrize("isa", ISAS)
+@pytest.mark.parametrize("dtype", TYPES)
+def test_the_input_share_formed_in_the_call(isa: str, dtype: str) -> None:
+    """Several blocks of steps with a shorter last one, features that fill no vector, lengths, reversed recurrences."""
+    _native.set_cpu_isa(isa)
+    shapes = (2, 70, 1, 17, 1), (1, 9, 7, 5, 33), (2, 5, 17, 63, 64), (3, 3, 3, 16, 530), (1, 2, 70, 40, 7)
+    for seed, (n, t, b, h, features) in enumerate(shapes):
+        p = make_problem(seed, dtype, "tanh", n, t, b, h, optional="all" if seed % 2 else "random")
+        p = with_input(p, seed, features, shared=seed % 3 != 2, batch_first=seed % 2 == 1)
+        first = check_forward(p, threads=1)
+        for how in ({"threads": 2}, {"threads": 5}, {"by_rows": True}, {"threads": 5, "by_rows": True}):
+            again = run_forward(p, **how)
+            for name in first:
+                assert_same_bits(f"{name}, {how}", first[name], again[name])
+        if b <= 4:
+            check_forward(p, packed=False)
+
+
+def test_an_input_and_its_share_are_refused_together() -> None:
+    p = with_input(make_problem(0, "float32", "tanh", 1, 2, 5, 3), 0, 4, shared=True)
+    p.gates_x = np.zeros((1, 2, 5, 12), np.float32)
+    with pytest.raises(ValueError, match="gates_x must be null where x is given"):
+        run_forward(p)
 
 
 def test_many_rows_without_a_pack_are_refused() -> None:

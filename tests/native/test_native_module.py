@@ -23,7 +23,7 @@ def forward_arguments() -> dict[str, object]:
     """Valid arguments of a tiny cpu_forward, with the arrays kept alive in 'keep'."""
     n, t, b, h = 1, 2, 3, 4
     arrays = {name: np.zeros(512, dtype=np.float32) for name in ("w", "h", "h_n", "c_n")}
-    size = _native.cpu_workspace_bytes(0, n, t, b, h, 1, True, False)
+    size = _native.cpu_workspace_bytes(0, n, t, b, h, 0, 1, True, False, False)
     arrays["workspace"] = np.zeros(size, dtype=np.uint8)
     null = ("gates_x", "bias", "peephole", "h0", "c0", "lengths", "gates", "c")
     return {
@@ -36,6 +36,10 @@ def forward_arguments() -> dict[str, object]:
         "T": t,
         "B": b,
         "H": h,
+        "I": 0,
+        "x": 0,
+        "x_strides": (0, 0, 0),
+        "w_ih": [],
         **dict.fromkeys(null, 0),
         **{name: arrays[name].ctypes.data for name in ("h", "h_n", "c_n", "workspace")},
         "w_hh": [arrays["w"].ctypes.data],
@@ -139,7 +143,7 @@ def test_workspace_holds_for_every_instruction_set() -> None:
     sizes = set()
     for isa in _native.cpu_isas_usable():
         _native.set_cpu_isa(isa)
-        sizes.add(_native.cpu_workspace_bytes(0, 2, 3, 4, 5, 2, True, True))
+        sizes.add(_native.cpu_workspace_bytes(0, 2, 3, 4, 5, 6, 2, True, True, True))
     _native.set_cpu_isa(before)
     assert len(sizes) == 1
 

@@ -29,10 +29,22 @@ SOURCE = Path(__file__).with_name("tsan_driver.cpp")
 USABLE = [isa for isa in _native.cpu_isas_usable() if isa != "amx"]
 ISAS = [USABLE[0], USABLE[-1]]  # the baseline and the best
 FLOAT32, BFLOAT16 = 0, 1
-# N, T, B, H, packed, by_rows. A thread of 5 owns something of both recurrences; the rows are no multiple of a block.
-UNITS = (2, 12, 5, 150, 1, 0)
-ROWS = (2, 12, 20, 40, 1, 1)
-STREAM = (2, 12, 3, 150, 0, 0)
+# N, T, B, H, packed, by_rows, I (0: the input share comes ready). A thread of 5 owns something of both recurrences;
+# the rows are no multiple of a block.
+UNITS = (2, 12, 5, 150, 1, 0, 0)
+ROWS = (2, 12, 20, 40, 1, 1, 0)
+STREAM = (2, 12, 3, 150, 0, 0, 0)
+INPUT_UNITS = (2, 25, 3, 150, 1, 0, 11)  # the input share of 22 steps at a time, and of the rest
+INPUT_ROWS = (2, 12, 20, 40, 1, 1, 11)
+INPUT_STREAM = (2, 25, 3, 150, 0, 0, 11)
+CASES = {
+    "units": UNITS,
+    "rows": ROWS,
+    "stream": STREAM,
+    "input-units": INPUT_UNITS,
+    "input-rows": INPUT_ROWS,
+    "input-stream": INPUT_STREAM,
+}
 
 
 @dataclass(frozen=True)
@@ -51,7 +63,7 @@ PACK_BARRIER = ("      share.wait();\n      for", "      if (!PLANTED) share.wai
 FAULTS = [
     Fault("forward_steps_without_a_barrier", "forward.h", *STEP_BARRIER, (UNITS, STREAM)),
     Fault("backward_steps_without_a_barrier", "backward.h", *STEP_BARRIER, (UNITS, STREAM)),
-    Fault("forward_reads_a_pack_too_early", "forward.h", *PACK_BARRIER, (ROWS,)),
+    Fault("forward_reads_a_pack_too_early", "forward.h", *PACK_BARRIER, (ROWS, INPUT_ROWS)),
     Fault("backward_reads_a_pack_too_early", "backward.h", *PACK_BARRIER, (ROWS,)),
     Fault(
         "sums_of_rows_read_too_early",
@@ -80,6 +92,20 @@ FAULTS = [
         "scratch.products + share.thread *",
         "scratch.products + (PLANTED ? 0 : share.thread) *",
         (UNITS, ROWS, STREAM),
+    ),
+    Fault(
+        "inputs_in_one_place",
+        "forward.h",
+        "scratch.x + share.thread *",
+        "scratch.x + (PLANTED ? 0 : share.thread) *",
+        (INPUT_UNITS, INPUT_ROWS, INPUT_STREAM),
+    ),
+    Fault(
+        "input_shares_in_one_place",
+        "forward.h",
+        "part.row * scratch.steps + t",
+        "(PLANTED ? 0 : part.row) * scratch.steps + t",
+        (INPUT_ROWS,),
     ),
     Fault(
         "barrier_that_publishes_nothing",
@@ -172,7 +198,7 @@ def run(
 
 @pytest.mark.parametrize("isa", dict.fromkeys(ISAS))
 @pytest.mark.parametrize("dtype", [FLOAT32, BFLOAT16], ids=["float32", "bfloat16"])
-@pytest.mark.parametrize("case", [UNITS, ROWS, STREAM], ids=["units", "rows", "stream"])
+@pytest.mark.parametrize("case", CASES.values(), ids=CASES)
 def test_no_race_and_the_same_bytes(
     isa: str, dtype: int, case: tuple[int, ...], program: Callable[[str], Path]
 ) -> None:

@@ -92,9 +92,11 @@ uint64_t run(CpuProblem p) {
   std::vector<Bytes> weights;
   std::vector<const void*> w_hh;
   for (int64_t n = 0; n < p.n; ++n) weights.push_back(make.io(4 * p.h * p.h));
+  for (int64_t n = 0; n < p.n; ++n) weights.push_back(make.io(4 * p.h * p.i));
   for (const Bytes& w : weights) w_hh.push_back(w.data());
   const Bytes peephole = make.compute(p.n * 3 * p.h), c0 = make.compute(rows * p.h);
-  const Bytes gates_x = make.io(frames * 4 * p.h), bias = make.compute(p.n * 4 * p.h);
+  const Bytes gates_x = make.io(frames * 4 * p.h), x = make.io(frames * p.i),
+              bias = make.compute(p.n * 4 * p.h);
   const Bytes h0 = make.io(rows * p.h), grad_h = make.io(frames * p.h);
   const Bytes grad_h_n = make.io(rows * p.h), grad_c_n = make.compute(rows * p.h);
   std::vector<int32_t> lengths;  // T, T - 1, ..., 0, T, ...
@@ -114,8 +116,22 @@ uint64_t run(CpuProblem p) {
     return reinterpret_cast<void*>((reinterpret_cast<uintptr_t>(bytes.data()) + 63) / 64 * 64);
   };
   p.workspace = aligned(forward_space);
-  kernels().forward({p, gates_x.data(), bias.data(), h0.data(), nullptr, h.data(), h_n.data(),
-                     c_n.data(), gates.data(), c.data()});
+  lstmrep::CpuForwardArgs args = {};
+  args.p = p;
+  args.gates_x = p.i ? nullptr : gates_x.data();
+  args.x = p.i ? x.data() : nullptr;
+  args.x_n = p.t * p.b * p.i;
+  args.x_t = p.b * p.i;
+  args.x_b = p.i;
+  args.w_ih = w_hh.data() + p.n;  // behind the recurrent ones
+  args.bias = bias.data();
+  args.h0 = h0.data();
+  args.h = h.data();
+  args.h_n = h_n.data();
+  args.c_n = c_n.data();
+  args.gates = gates.data();
+  args.c = c.data();
+  kernels().forward(args);
 
   Bytes d_gates(gates.size()), d_h0(h0.size()), d_c0(c0.size());
   Bytes d_bias(bias.size()), d_peephole(peephole.size());
@@ -135,7 +151,7 @@ uint64_t run(CpuProblem p) {
 }  // namespace lstmrep
 
 int main(int count, char** words) {
-  if (count != 11) return 2;
+  if (count != 12) return 2;
   std::vector<int> numbers;
   for (int j = 1; j < count; ++j) numbers.push_back(atoi(words[j]));
   lstmrep::CpuProblem p = {};
@@ -146,9 +162,10 @@ int main(int count, char** words) {
   p.h = numbers[4];
   p.packed = numbers[5] != 0;
   p.by_rows = numbers[6] != 0;
-  p.threads = numbers[7];
-  granted = static_cast<unsigned>(numbers[8]);
-  planted_fault = numbers[9];
+  p.i = numbers[7];
+  p.threads = numbers[8];
+  granted = static_cast<unsigned>(numbers[9]);
+  planted_fault = numbers[10];
   printf("%016llx\n", static_cast<unsigned long long>(lstmrep::run(p)));
   return 0;
 }
