@@ -60,8 +60,10 @@ CPU_STREAM_BYTES = 1 << 23
 CPU_ROWS_BYTES = 1 << 20
 CPU_ROW_BLOCK = 8  # rows that stay with one thread: kRowBlock of csrc/cpu/workspace.h
 CPU_ROWS_UNEVEN = 1.35  # the busiest thread's rows over the mean that still beat a barrier in each step
-# The kernel forms the input share itself from so many rows on, for as large a W_ih as it keeps a W_hh.
+# The kernel forms the input share itself from so many rows on: for as large a W_ih as it keeps a W_hh, and for any in
+# float32 where torch.mm was measured to be slower (docs/kernels/cpu.md).
 CPU_SHARES_ROWS = 16
+CPU_SHARES_ISAS = ("avx512_bf16",)
 # So few rows of so large a W_ih are formed as W x^T (measured: docs/kernels/cpu.md).
 CPU_TURNED_ROWS = (2, 32)
 CPU_TURNED_WEIGHTS = 1 << 20
@@ -193,7 +195,8 @@ def cpu_shares(problem: Problem, machine: Machine) -> bool:
         return False
     if cpu_threads(problem, machine) < machine.threads and features > hidden:
         return False  # most of the work is the share, which is worth more threads than a step
-    return _pack_bytes(problem, machine, features) <= CPU_ROWS_BYTES
+    any_size = problem.dtype == "float32" and machine.isa in CPU_SHARES_ISAS
+    return any_size or _pack_bytes(problem, machine, features) <= CPU_ROWS_BYTES
 
 
 def _pack_bytes(problem: Problem, machine: Machine, columns: int) -> int:
@@ -404,6 +407,7 @@ def _finish(p: Problem, m: Machine, name: str, refusals: list[tuple[str, str]]) 
     n = p.recurrences
     has_input = 1 if p.input_size else 0
     shares = name == "cpu" and cpu_shares(p, m)
+    turned = name == "cpu" and not shares and cpu_turned(p)
     forward = recurrent[0] + (0 if shares else n * has_input)
     # Backward: the recurrent products, dW_hh, and dx and dW_ih where there is an input.
     backward = recurrent[1] + n + 2 * n * has_input
@@ -411,7 +415,7 @@ def _finish(p: Problem, m: Machine, name: str, refusals: list[tuple[str, str]]) 
     if p.training and p.recompute:
         backward += n + n * has_input
         notes.append("recompute: two whole-sequence products form the gates again, no recurrence is run twice")
-    if name == "cpu" and cpu_turned(p):
+    if turned:
         notes.append("input share as W x^T, faster for few rows of large weights")
     if p.dtype in ("bfloat16", "float16"):
         notes.append("cell state, accumulation and carried gradients are float32")
@@ -450,7 +454,7 @@ def _finish(p: Problem, m: Machine, name: str, refusals: list[tuple[str, str]]) 
         packed=name != "cpu" or cpu_packs(p, m),
         by_rows=name == "cpu" and cpu_by_rows(p, m),
         shares=shares,
-        turned=name == "cpu" and cpu_turned(p),
+        turned=turned,
         refusals=tuple(refusals),
         notes=tuple(notes),
     )

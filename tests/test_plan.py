@@ -199,15 +199,17 @@ def test_threads_own_rows_where_a_pack_fits_a_cache_and_rows_are_shared_out_even
 
 
 def test_the_kernel_forms_the_input_share_where_w_ih_is_small():
-    def shares(hidden: int, inputs: int, batch: int = 1, steps: int = 100, **more: object) -> bool:
+    def shares(hidden: int, inputs: int, batch: int = 1, steps: int = 100, isa: str = "amx", **more: object) -> bool:
         problem = Problem(hidden, batch=batch, steps=steps, input_size=inputs, **more)  # type: ignore[arg-type]
-        made = plan(problem, Machine(threads=2, isa="avx512_bf16"))
+        made = plan(problem, Machine(threads=2, isa=isa))
         assert made.shares == made.design.endswith(", input share in the same call")
         assert made.gemms[0] == (0 if made.shares or not inputs else 1) or problem.backend == "reference"
         return made.shares
 
     assert shares(128, 128, batch=16) and shares(256, 256) and shares(128, 512, steps=16)
     assert shares(256, 512, dtype="bfloat16") and not shares(256, 512)  # its pack is half as large
+    assert shares(2048, 4096, isa="avx512_bf16") and not shares(2048, 4096, isa="avx512_bf16", dtype="bfloat16")
+    assert not shares(2048, 4096, steps=15, isa="avx512_bf16")
     assert not shares(256, 1024) and not shares(128, 128, steps=15) and not shares(128, 0)
     assert shares(32, 32) and not shares(32, 512)  # one of two threads for mostly the share
     assert not shares(128, 128, backend="reference")

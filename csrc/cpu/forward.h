@@ -90,16 +90,18 @@ struct Forward {
   void form_shares(const Share& share, const Part& part, int64_t t) const {
     const int64_t rows = part.row_end - part.row;
     const int64_t steps = p.t - t < scratch.steps ? p.t - t : scratch.steps;
-    Operand<S>* x = scratch.x + share.thread * (kShareRows + kTileRows) * scratch.ldx;
-    for (int64_t first = 0; first < steps * rows; first += kShareRows) {
-      const int64_t count = steps * rows - first < kShareRows ? steps * rows - first : kShareRows;
+    Operand<S>* x = scratch.x + share.thread * (scratch.at_once + kTileRows) * scratch.ldx;
+    for (int64_t first = 0; first < steps * rows; first += scratch.at_once) {
+      const int64_t left = steps * rows - first;
+      const int64_t count = left < scratch.at_once ? left : scratch.at_once;
       for (int64_t j = 0; j < count; ++j) {
         const int64_t row = first + j;
         take_frame(part.n, part.row + row % rows, t + row / rows, x + j * scratch.ldx);
       }
       for (int64_t panel = part.panel; panel < part.panel_end; ++panel) {
         panel_product<S>(x, scratch.ldx, count, input_panel_of(part.n, panel), scratch.input_depth,
-                         false, share_of(part, panel, t, first), [](int64_t) { return true; });
+                         scratch.input_far, share_of(part, panel, t, first),
+                         [](int64_t) { return true; });
       }
     }
   }

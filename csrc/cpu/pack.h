@@ -24,14 +24,12 @@ LSTMREP_VECTOR_INLINE V shuffled(V a, V b, I from) {
 #endif
 }
 
-// A vector is kQuarters blocks of 16 bytes, and a block is kBlock values: within blocks values
-// change places in one cycle, between blocks they do not.
+// Values in 16 bytes, a block of a vector: within blocks values change places in one cycle, between
+// blocks they do not.
 template <class C>
 constexpr int kBlock = 16 / static_cast<int>(sizeof(C));
-template <class C>
-constexpr int kQuarters = kLanes<C> / kBlock<C>;
 
-// 16 bytes from each of kQuarters places, one after the other.
+// 16 bytes from each of as many places as a vector has blocks, one after the other.
 template <class V>
 LSTMREP_VECTOR_INLINE V gathered(const char* from, int64_t stride) {
 #if LSTMREP_VECTOR_BYTES == 64

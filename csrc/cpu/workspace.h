@@ -44,13 +44,9 @@ static inline bool far_panels(const CpuProblem& p, int64_t bytes) {
   return bytes / (p.by_rows ? 1 : p.threads) > int64_t{1} << 20;
 }
 
-// Steps whose input share is formed together: enough rows to pay for reading a panel.
-constexpr int64_t kShareRows = 64;
-static inline int64_t share_steps(const CpuProblem& p) {
-  const int64_t rows = p.by_rows ? ceil_div(row_blocks(p), p.threads) * kRowBlock : p.b;
-  const int64_t steps = rows ? ceil_div(kShareRows, rows) : 1;
-  return steps < p.t ? ceil_div(steps, 2) * 2 : ceil_div(p.t, 2) * 2;  // even: see shares below
-}
+// Rows, steps times rows of the batch, whose input share is formed together: as many as stay in a
+// second-level cache beside small panels, and enough to pay for reading large ones from beyond it.
+constexpr int64_t kShareRows = 64, kShareRowsFar = 256;
 
 template <class S>
 struct ForwardScratch {
@@ -63,8 +59,10 @@ struct ForwardScratch {
   bool far;             // weights are read from beyond the second-level cache
   // Where the input share is formed here:
   int64_t input_depth, ldx, steps;
+  int64_t at_once;            // rows of x
+  bool input_far;             // as far, of input_weights
   Operand<S>* input_weights;  // [N, panels, input_depth, 4, lanes]
-  Operand<S>* x;              // [threads, kShareRows to the next tile, ldx]
+  Operand<S>* x;              // [threads, at_once to the next tile, ldx]
   C* shares;  // [N, panels, rows, 4, lanes], rows the steps of all rows of the first part, then of
               // the next, and a tile to spare; parts are blocks of 8 rows and steps even, so that
               // only the last one's tiles reach beyond its rows
@@ -79,15 +77,23 @@ struct ForwardScratch {
     for (auto& state : h) state = carver.take<Operand<S>>((p.n * p.b + kTileRows) * ldh);
     c = carver.take<C>(p.n * p.b * panels * kLanes<C>);
     products = carver.take<C>(p.threads * (p.b + kTileRows) * 4 * kLanes<C>);
-    steps = p.i ? share_steps(p) : 0;
     input_depth = padded_depth<S>(p.i);
     ldx = padded_row<S>(p.i);
-    input_weights =
-        p.i ? carver.take<Operand<S>>(p.n * panels * input_depth * 4 * kLanes<C>) : nullptr;
-    x = p.i ? carver.take<Operand<S>>(p.threads * (kShareRows + kTileRows) * ldx) : nullptr;
+    const int64_t input_packed = p.n * panels * input_depth * 4 * kLanes<C>;
+    input_far = far_panels(p, input_packed * static_cast<int64_t>(sizeof(Operand<S>)));
+    at_once = input_far ? kShareRowsFar : kShareRows;
+    steps = share_steps(p);
+    input_weights = p.i ? carver.take<Operand<S>>(input_packed) : nullptr;
+    x = p.i ? carver.take<Operand<S>>(p.threads * (at_once + kTileRows) * ldx) : nullptr;
     shares = p.i ? carver.take<C>(p.n * panels * share_rows(p) * 4 * kLanes<C>) : nullptr;
   }
 
+  // Steps whose input share is formed together.
+  int64_t share_steps(const CpuProblem& p) const {
+    const int64_t rows = p.by_rows ? ceil_div(row_blocks(p), p.threads) * kRowBlock : p.b;
+    const int64_t most = rows ? ceil_div(at_once, rows) : 1;
+    return ceil_div(most < p.t ? most : p.t, 2) * 2;  // even: see shares
+  }
   // Of a panel.
   int64_t share_rows(const CpuProblem& p) const { return p.b * steps + kTileRows; }
 };
