@@ -191,6 +191,8 @@ def cpu_by_rows(problem: Problem, machine: Machine) -> bool:
 def cpu_shares(problem: Problem, machine: Machine) -> bool:
     """Whether the kernel forms the input share, a few steps at a time, rather than one library product before it."""
     features, hidden = problem.input_size, problem.hidden_size
+    if features and problem.dtype == "float32" and machine.isa != "amx" and not cpu_packs(problem, machine):
+        return True  # W_ih is read where it lies too
     if not features or problem.steps * problem.batch < CPU_SHARES_ROWS:
         return False
     if cpu_threads(problem, machine) < machine.threads and features > hidden:

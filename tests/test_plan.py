@@ -209,7 +209,9 @@ def test_the_kernel_forms_the_input_share_where_w_ih_is_small():
     assert shares(128, 128, batch=16) and shares(256, 256) and shares(128, 512, steps=16)
     assert shares(256, 512, dtype="bfloat16") and not shares(256, 512)  # its pack is half as large
     assert shares(2048, 4096, isa="avx512_bf16") and not shares(2048, 4096, isa="avx512_bf16", dtype="bfloat16")
-    assert not shares(2048, 4096, steps=15, isa="avx512_bf16")
+    assert not shares(2048, 4096, batch=5, steps=3, isa="avx512_bf16")
+    # Where W_hh is read where it lies W_ih is too.
+    assert shares(2048, 4096, steps=10, isa="avx2") and not shares(2048, 4096, steps=10, isa="avx2", dtype="bfloat16")
     assert not shares(256, 1024) and not shares(128, 128, steps=15) and not shares(128, 0)
     assert shares(32, 32) and not shares(32, 512)  # one of two threads for mostly the share
     assert not shares(128, 128, backend="reference")
@@ -217,7 +219,7 @@ def test_the_kernel_forms_the_input_share_where_w_ih_is_small():
 
 def test_the_input_share_of_few_frames_is_formed_the_other_way_round():
     def turned(batch: int, steps: int, inputs: int = 4096) -> bool:
-        made = plan(Problem(2048, batch=batch, steps=steps, input_size=inputs), Machine())
+        made = plan(Problem(2048, batch=batch, steps=steps, input_size=inputs), Machine(isa="amx"))
         assert made.turned == ("input share as W x^T, faster for few rows of large weights" in made.notes)
         return made.turned
 

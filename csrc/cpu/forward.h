@@ -47,6 +47,7 @@ struct Forward {
     return scratch.weights + (n * scratch.panels + panel) * size;
   }
   const S* weights_of(int64_t n) const { return static_cast<const S*>(p.w_hh[n]); }
+  const S* input_weights_of(int64_t n) const { return static_cast<const S*>(args.w_ih[n]); }
   const Operand<S>* input_panel_of(int64_t n, int64_t panel) const {
     return scratch.input_weights + (n * scratch.panels + panel) * scratch.input_depth * 4 * kL;
   }
@@ -66,8 +67,8 @@ struct Forward {
         pack_gate_panel(weights_of(n), p.h, p.h, u0,
                         scratch.weights + item * scratch.depth * 4 * kL);
       }
-      if (p.i) {
-        pack_gate_panel(static_cast<const S*>(args.w_ih[n]), p.h, p.i, u0,
+      if (p.packed && p.i) {
+        pack_gate_panel(input_weights_of(n), p.h, p.i, u0,
                         scratch.input_weights + item * scratch.input_depth * 4 * kL);
       }
     }
@@ -99,9 +100,17 @@ struct Forward {
         take_frame(part.n, part.row + row % rows, t + row / rows, x + j * scratch.ldx);
       }
       for (int64_t panel = part.panel; panel < part.panel_end; ++panel) {
-        panel_product<S>(x, scratch.ldx, count, input_panel_of(part.n, panel), scratch.input_depth,
-                         scratch.input_far, share_of(part, panel, t, first),
-                         [](int64_t) { return true; });
+        C* out = share_of(part, panel, t, first);
+        if (p.packed) {
+          panel_product<S>(x, scratch.ldx, count, input_panel_of(part.n, panel),
+                           scratch.input_depth, scratch.input_far, out,
+                           [](int64_t) { return true; });
+        }
+        for (int64_t r = 0; !p.packed && r < count; r += kStreamRows) {
+          stream_gates(input_weights_of(part.n), p.h, p.i, panel * kL,
+                       count - r < kStreamRows ? count - r : kStreamRows, x + r * scratch.ldx,
+                       scratch.ldx, out + r * 4 * kL);
+        }
       }
     }
   }
@@ -181,7 +190,7 @@ struct Forward {
     const int now = static_cast<int>(t & 1);
     const bool recurrent = t > 0 || args.h0;
     if (recurrent && !p.packed) {
-      stream_gates(weights_of(n), p.h, u0, p.b, h_state(now, n, 0), scratch.ldh, products);
+      stream_gates(weights_of(n), p.h, p.h, u0, p.b, h_state(now, n, 0), scratch.ldh, products);
     } else if (recurrent) {
       panel_product<S>(h_state(now, n, part.row), scratch.ldh, part.row_end - part.row,
                        panel_of(n, panel), scratch.depth, scratch.far, products,

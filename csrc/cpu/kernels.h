@@ -18,7 +18,7 @@ struct CpuProblem {
   DType dtype;
   int cell;      // CellKind
   int threads;   // upper limit; results do not depend on it
-  bool packed;   // W_hh is packed first; else it is read where it lies, by kStreamRows rows at most
+  bool packed;   // weights are packed first; else read where they lie, by kStreamRows rows at most
   bool by_rows;  // packed only: threads share out rows and never wait in a step, else units
   int64_t n, t, b, h;
   int64_t i;                // features of x where forward forms the input share itself, else 0

@@ -1,6 +1,9 @@
 // Products with W_hh read where it lies, for a few rows: no pack, each of its bytes once a step.
 //
-//   stream_gates  out[r, g, j] = a[r, :] . w[g H + u0 + j, :]   forward, one panel of `lanes` units
+//   stream_gates  out[r, g, j] = a[r, :] . w[g H + u0 + j, :]   forward, one panel of `lanes`
+//   units;
+//                                                               w is W_hh, or W_ih for the input
+//                                                               share
 //   stream_units  out[r, u] = d[r, :] w[:, u]                   backward, a run of units
 //
 // Where rows are few and W_hh is large, making a pack costs more than all steps gain from it
@@ -36,8 +39,8 @@ C sum_of_lanes(Vec<C> v) {
 }
 
 template <class S, int kRows>
-void stream_gates_of(const S* w, int64_t h, int64_t u0, const Operand<S>* a, int64_t lda,
-                     typename Io<S>::C* out) {
+void stream_gates_of(const S* w, int64_t h, int64_t columns, int64_t u0, const Operand<S>* a,
+                     int64_t lda, typename Io<S>::C* out) {
   using C = typename Io<S>::C;
   using V = Vec<C>;
   constexpr int kL = kLanes<C>;
@@ -49,14 +52,15 @@ void stream_gates_of(const S* w, int64_t h, int64_t u0, const Operand<S>* a, int
       V acc[kN][kRows];
       for (int i = 0; i < kN; ++i) {
         // Beyond the last unit the last one again; its sum is dropped below.
-        row[i] = w + (g * h + u0 + (j + i < units ? j + i : units - 1)) * h;
+        row[i] = w + (g * h + u0 + (j + i < units ? j + i : units - 1)) * columns;
         for (int r = 0; r < kRows; ++r) acc[i][r] = V{};
       }
-      for (int64_t k = 0; k < h; k += kL) {
+      for (int64_t k = 0; k < columns; k += kL) {
+        const int64_t left = columns - k;
         V x[kRows];
-        for (int r = 0; r < kRows; ++r) x[r] = Io<Operand<S>>::load(a + r * lda + k, h - k);
+        for (int r = 0; r < kRows; ++r) x[r] = Io<Operand<S>>::load(a + r * lda + k, left);
         for (int i = 0; i < kN; ++i) {
-          const V weight = Io<S>::load(row[i] + k, h - k);
+          const V weight = Io<S>::load(row[i] + k, left);
           for (int r = 0; r < kRows; ++r) acc[i][r] += x[r] * weight;
         }
       }
@@ -67,10 +71,11 @@ void stream_gates_of(const S* w, int64_t h, int64_t u0, const Operand<S>* a, int
   }
 }
 
-// a [rows, H] C with row stride lda, out [rows, 4, lanes]; zero where u0 + j >= H.
+// w [4H, columns], a [rows, columns] with row stride lda, out [rows, 4, lanes]; zero where u0 + j
+// >= H.
 template <class S>
-void stream_gates(const S* w, int64_t h, int64_t u0, int64_t rows, const Operand<S>* a, int64_t lda,
-                  typename Io<S>::C* out) {
+void stream_gates(const S* w, int64_t h, int64_t columns, int64_t u0, int64_t rows,
+                  const Operand<S>* a, int64_t lda, typename Io<S>::C* out) {
   constexpr int kL = kLanes<typename Io<S>::C>;
   if (h - u0 < kL) {
     for (int64_t e = 0; e < rows * 4 * kL; ++e) out[e] = 0;
@@ -79,13 +84,13 @@ void stream_gates(const S* w, int64_t h, int64_t u0, int64_t rows, const Operand
     case 0:
       return;
     case 1:
-      return stream_gates_of<S, 1>(w, h, u0, a, lda, out);
+      return stream_gates_of<S, 1>(w, h, columns, u0, a, lda, out);
     case 2:
-      return stream_gates_of<S, 2>(w, h, u0, a, lda, out);
+      return stream_gates_of<S, 2>(w, h, columns, u0, a, lda, out);
     case 3:
-      return stream_gates_of<S, 3>(w, h, u0, a, lda, out);
+      return stream_gates_of<S, 3>(w, h, columns, u0, a, lda, out);
     default:
-      return stream_gates_of<S, 4>(w, h, u0, a, lda, out);
+      return stream_gates_of<S, 4>(w, h, columns, u0, a, lda, out);
   }
 }
 

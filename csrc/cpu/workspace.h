@@ -61,7 +61,7 @@ struct ForwardScratch {
   int64_t input_depth, ldx, steps;
   int64_t at_once;            // rows of x
   bool input_far;             // as far, of input_weights
-  Operand<S>* input_weights;  // [N, panels, input_depth, 4, lanes]
+  Operand<S>* input_weights;  // [N, panels, input_depth, 4, lanes], null where nothing is packed
   Operand<S>* x;              // [threads, at_once to the next tile, ldx]
   C* shares;  // [N, panels, rows, 4, lanes], rows the steps of all rows of the first part, then of
               // the next, and a tile to spare; parts are blocks of 8 rows and steps even, so that
@@ -83,7 +83,7 @@ struct ForwardScratch {
     input_far = far_panels(p, input_packed * static_cast<int64_t>(sizeof(Operand<S>)));
     at_once = input_far ? kShareRowsFar : kShareRows;
     steps = share_steps(p);
-    input_weights = p.i ? carver.take<Operand<S>>(input_packed) : nullptr;
+    input_weights = p.i && p.packed ? carver.take<Operand<S>>(input_packed) : nullptr;
     x = p.i ? carver.take<Operand<S>>(p.threads * (at_once + kTileRows) * ldx) : nullptr;
     shares = p.i ? carver.take<C>(p.n * panels * share_rows(p) * 4 * kLanes<C>) : nullptr;
   }
