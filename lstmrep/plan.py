@@ -190,14 +190,16 @@ def cpu_by_rows(problem: Problem, machine: Machine) -> bool:
 
 def cpu_shares(problem: Problem, machine: Machine) -> bool:
     """Whether the kernel forms the input share, a few steps at a time, rather than one library product before it."""
-    features, hidden = problem.input_size, problem.hidden_size
-    if features and problem.dtype == "float32" and machine.isa != "amx" and not cpu_packs(problem, machine):
-        return True  # W_ih is read where it lies too
-    if not features or problem.steps * problem.batch < CPU_SHARES_ROWS:
+    features, float32 = problem.input_size, problem.dtype == "float32"
+    if not features:
         return False
-    if cpu_threads(problem, machine) < machine.threads and features > hidden:
+    if float32 and machine.isa != "amx" and not cpu_packs(problem, machine):
+        return True  # W_ih is read where it lies too
+    if problem.steps * problem.batch < CPU_SHARES_ROWS:
+        return False
+    if cpu_threads(problem, machine) < machine.threads and features > problem.hidden_size:
         return False  # most of the work is the share, which is worth more threads than a step
-    any_size = problem.dtype == "float32" and machine.isa in CPU_SHARES_ISAS
+    any_size = float32 and machine.isa in CPU_SHARES_ISAS
     return any_size or _pack_bytes(problem, machine, features) <= CPU_ROWS_BYTES
 
 

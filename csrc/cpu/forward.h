@@ -7,9 +7,9 @@
 // C. The equations are in cell/lstm_cell.h. Step t of a row is frame t, or length - 1 - t in a
 // reversed recurrence; from its length on a row keeps its state and gets zeros in h, gates and c at
 // frame t.
-// The input share x W_ih^T comes ready in gates_x, or is formed here where W_ih is small: for a few
-// steps ahead, so that what a thread forms is still in its cache when it adds it, and never
-// rounded to S. Not done here: dropout.
+// The input share x W_ih^T comes ready in gates_x, or is formed here: for a few steps ahead, so
+// that what a thread forms is still in its cache when it adds it, and never rounded to S. Not done
+// here: dropout.
 #pragma once
 
 #include "cell/lstm_cell.h"
@@ -105,8 +105,9 @@ struct Forward {
           panel_product<S>(x, scratch.ldx, count, input_panel_of(part.n, panel),
                            scratch.input_depth, scratch.input_far, out,
                            [](int64_t) { return true; });
+          continue;
         }
-        for (int64_t r = 0; !p.packed && r < count; r += kStreamRows) {
+        for (int64_t r = 0; r < count; r += kStreamRows) {
           stream_gates(input_weights_of(part.n), p.h, p.i, panel * kL,
                        count - r < kStreamRows ? count - r : kStreamRows, x + r * scratch.ldx,
                        scratch.ldx, out + r * 4 * kL);

@@ -28,22 +28,22 @@ def _shape_error(name: str, got: Tensor, expected: str, todo: str) -> ValueError
 
 
 def _expect(name: str, got: Tensor, expected: tuple[int, ...], legend: str, dtype: torch.dtype, like: Tensor) -> None:
-    if got.shape != expected:
+    if tuple(got.shape) != expected:
         raise _shape_error(name, got, f"{legend} = {expected}", f"reshape '{name}' or check the other arguments")
-    if got.dtype != dtype or got.device != like.device:
-        raise _kind_error(name, got, dtype, like)
+    _expect_kind(name, got, dtype, like)
 
 
-def _kind_error(name: str, got: Tensor, dtype: torch.dtype, like: Tensor) -> Exception:
+def _expect_kind(name: str, got: Tensor, dtype: torch.dtype, like: Tensor) -> None:
     if got.dtype != dtype:
-        return TypeError(
+        raise TypeError(
             f"lstmrep.ops.lstm: argument '{name}' is {got.dtype}, expected {dtype} beside weights of {like.dtype}; "
             f"pass {name}.to({dtype})."
         )
-    return ValueError(
-        f"lstmrep.ops.lstm: argument '{name}' is on {got.device}, the weights are on {like.device}; "
-        f"pass {name}.to('{like.device}')."
-    )
+    if got.device != like.device:
+        raise ValueError(
+            f"lstmrep.ops.lstm: argument '{name}' is on {got.device}, the weights are on {like.device}; "
+            f"pass {name}.to('{like.device}')."
+        )
 
 
 def first_weight(w_hh: list[Tensor]) -> Tensor:
@@ -116,7 +116,7 @@ def _check_vectors(
             expected = f"{legend} = {whole}" + (f" in {len(given)} parts of one size" if len(given) > 1 else "")
             raise _shape_error(name, one, expected, f"reshape '{name}' or check the other arguments")
         if one.dtype != dtype or one.device != device:
-            raise _kind_error(name, one, dtype, like)
+            _expect_kind(name, one, dtype, like)
 
 
 def _check_input(
@@ -143,8 +143,7 @@ def _check_input(
         )
     for w in w_ih:
         _expect("w_ih", w, (4 * hidden, width), "[4H, I]", first.dtype, first)
-    if x.dtype != first.dtype or x.device != first.device:
-        raise _kind_error("x", x, first.dtype, first)
+    _expect_kind("x", x, first.dtype, first)
     return width, batch
 
 
