@@ -88,6 +88,36 @@ def cpu_backward(
     d_peephole: int,  # [N, 3, H] C, out, or 0
     workspace: int,  # cpu_workspace_bytes, 64-byte aligned, scratch
 ) -> None: ...
+def cpu_gradients_workspace_bytes(
+    dtype: int,
+    T: int,
+    B: int,
+    H: int,
+    I: int,
+    threads: int,
+    input: bool,  # d_x is wanted
+) -> int: ...
+def cpu_gradients(
+    dtype: int,
+    T: int,
+    B: int,
+    H: int,
+    I: int,
+    threads: int,
+    d_gates: int,  # [T, B, 4H] S
+    x: int,  # S; 0 without d_w_ih
+    x_strides: tuple[int, int],  # of x along T and B, in elements
+    w_ih: int,  # [4H, I] S; 0 without d_x
+    h: int,  # [T, B, H] S; 0 without d_w_hh
+    h0: int,  # [B, H] S, or 0
+    lengths: int,  # [B] int32, or 0
+    reverse: bool,
+    add: bool,  # d_x to what is there
+    d_x: int,  # [T, B, I] S, out, or 0
+    d_w_ih: int,  # [4H, I] S, out, or 0
+    d_w_hh: int,  # [4H, H] S, out, or 0
+    workspace: int,  # cpu_gradients_workspace_bytes, 64-byte aligned, scratch
+) -> None: ...
 def cuda_built() -> bool: ...
 def cuda_archs() -> list[str]: ...
 def nvcc_version() -> str: ...

@@ -39,6 +39,7 @@ __all__ = [
     "Problem",
     "TritonPass",
     "cpu_by_rows",
+    "cpu_gradients",
     "cpu_packs",
     "cpu_shares",
     "cpu_threads",
@@ -67,6 +68,12 @@ CPU_SHARES_ISAS = ("avx512_bf16",)
 # So few rows of so large a W_ih are formed as W x^T (measured: docs/kernels/cpu.md).
 CPU_TURNED_ROWS = (2, 32)
 CPU_TURNED_WEIGHTS = 1 << 20
+# Gradients of x, W_ih and W_hh are formed by the kernels' own products where those were measured to beat torch.mm
+# (docs/kernels/cpu.md): in float32, and in bfloat16 for matrices of so few elements; by one more thread for each of so
+# many multiply-adds.
+CPU_GRADIENTS_ISAS = ("avx512_bf16",)
+CPU_GRADIENTS_PAIRS = 1 << 16
+CPU_GRADIENTS_WORK = 1 << 17
 CPU_PAIR_ISAS = ("avx512_bf16", "amx")  # whose bfloat16 packs are bfloat16; other packs are float32 or float64
 # Modelled times closer than this are a tie: a host may be slower than the model has it. One launch goes before 2T.
 MODEL_MARGIN = 1.2
@@ -83,7 +90,8 @@ class Plan:
     ``saved_bytes_per_step`` counts what a forward pass keeps for the backward pass beyond the caller's own tensors,
     per time step.  ``threads`` are those the cpu backend takes, ``packed`` whether it packs W_hh first,
     ``by_rows`` whether its threads share out rows rather than units, ``shares`` whether it forms the input share in
-    the same call, ``turned`` whether a library product forms it as W x^T.
+    the same call, ``turned`` whether a library product forms it as W x^T.  ``gradients`` are the threads that form the
+    gradients of x, W_ih and W_hh in the backend's own products; 0: library products do.
     """
 
     problem: Problem
@@ -97,6 +105,7 @@ class Plan:
     by_rows: bool = False
     shares: bool = False
     turned: bool = False
+    gradients: int = 0
     refusals: tuple[tuple[str, str], ...] = ()
     notes: tuple[str, ...] = ()
     cuda: tuple[CudaPass, ...] = ()  # forward, backward
@@ -214,6 +223,17 @@ def cpu_turned(problem: Problem) -> bool:
     low, high = CPU_TURNED_ROWS
     weights = GATES * problem.hidden_size * problem.input_size
     return low <= problem.steps * problem.batch <= high and weights >= CPU_TURNED_WEIGHTS
+
+
+def cpu_gradients(problem: Problem, machine: Machine) -> int:
+    """Threads that form the gradients of x, W_ih and W_hh in the kernels' own products; 0: library products do."""
+    gates, features = GATES * problem.hidden_size, problem.input_size
+    small = gates * max(features, problem.hidden_size) <= CPU_GRADIENTS_PAIRS
+    measured = problem.dtype == "float32" or (problem.dtype == "bfloat16" and small)
+    if machine.isa not in CPU_GRADIENTS_ISAS or not measured:
+        return 0
+    work = problem.steps * problem.batch * gates * (2 * features + problem.hidden_size)
+    return min(machine.threads, 1 + work // CPU_GRADIENTS_WORK)
 
 
 def cpu_threads(problem: Problem, machine: Machine) -> int:
@@ -361,7 +381,7 @@ def _design_cpu(p: Problem, m: Machine) -> tuple[str, tuple[int, int], tuple[int
     text = (
         f"whole sequence in one native call, {m.isa}, {threads} of {m.threads} threads{shares}, W_hh {weights}{inside}"
     )
-    return text, (1, 1), (0, 0)
+    return text, (1, 1 + (p.recurrences if cpu_gradients(p, m) else 0)), (0, 0)
 
 
 def _design_reference(p: Problem, m: Machine) -> tuple[str, tuple[int, int], tuple[int, int]]:
@@ -414,11 +434,15 @@ def _finish(p: Problem, m: Machine, name: str, refusals: list[tuple[str, str]]) 
     turned = name == "cpu" and not shares and cpu_turned(p)
     forward = recurrent[0] + (0 if shares else n * has_input)
     # Backward: the recurrent products, dW_hh, and dx and dW_ih where there is an input.
-    backward = recurrent[1] + n + 2 * n * has_input
+    gradients = cpu_gradients(p, m) if name == "cpu" else 0
+    backward = recurrent[1] + (0 if gradients else n + 2 * n * has_input)
     notes: list[str] = []
     if p.training and p.recompute:
         backward += n + n * has_input
         notes.append("recompute: two whole-sequence products form the gates again, no recurrence is run twice")
+    if gradients and p.training:
+        own = f"{gradients} thread{'s' * (gradients > 1)}"
+        notes.append(f"gradients of x, W_ih and W_hh by the kernels' own products, {own}")
     if turned:
         notes.append("input share as W x^T, faster for few rows of large weights")
     if p.dtype in ("bfloat16", "float16"):
@@ -459,6 +483,7 @@ def _finish(p: Problem, m: Machine, name: str, refusals: list[tuple[str, str]]) 
         by_rows=name == "cpu" and cpu_by_rows(p, m),
         shares=shares,
         turned=turned,
+        gradients=gradients,
         refusals=tuple(refusals),
         notes=tuple(notes),
     )

@@ -217,6 +217,21 @@ def test_the_kernel_forms_the_input_share_where_w_ih_is_small():
     assert not shares(128, 128, backend="reference")
 
 
+def test_gradients_are_formed_by_the_kernels_where_that_was_measured_to_be_faster():
+    def gradients(hidden: int, isa: str = "avx512_bf16", **more: object) -> int:
+        problem = Problem(hidden, input_size=hidden, training=True, device="cpu", **more)  # type: ignore[arg-type]
+        made = plan(problem, Machine(threads=2, isa=isa))
+        note = f"gradients of x, W_ih and W_hh by the kernels' own products, {made.gradients} threads"
+        assert (note in made.notes) == (made.gradients > 1)
+        assert made.kernels[1] + made.gemms[1] == (2 if made.gradients else 4)
+        return made.gradients
+
+    assert gradients(128) == gradients(2048) == gradients(128, dtype="bfloat16") == 2
+    assert gradients(256, dtype="bfloat16") == gradients(128, dtype="float64") == 0
+    assert gradients(128, isa="amx") == gradients(128, isa="avx2") == 0
+    assert gradients(16, steps=2) == 1
+
+
 def test_the_input_share_of_few_frames_is_formed_the_other_way_round():
     def turned(batch: int, steps: int, inputs: int = 4096) -> bool:
         made = plan(Problem(2048, batch=batch, steps=steps, input_size=inputs), Machine(isa="amx"))

@@ -72,7 +72,7 @@ def test_no_torch_below_the_bindings():
 
 
 def test_the_equations_stand_once_in_c():
-    with_sigmoid_of_gates = [p for p in NATIVE if "sigmoid(z.i)" in p.read_text()]
+    with_sigmoid_of_gates = [p for p in NATIVE if "sigmoid(z_i)" in p.read_text()]
     assert [p.name for p in with_sigmoid_of_gates] == ["lstm_cell.h"]
 
 

@@ -188,6 +188,56 @@ inline void cpu_backward(int dtype, int cell, int threads, bool packed, bool by_
   cpu::backward(args);
 }
 
+inline CpuGradientsArgs gradients_sizes(int dtype, int64_t t, int64_t b, int64_t h, int64_t i,
+                                        int threads) {
+  code("dtype", dtype, kDTypes);
+  at_least("threads", threads, 1);
+  check_sizes(1, t, b, h);
+  at_least("I", i, 0);
+  CpuGradientsArgs args = {};
+  args.dtype = static_cast<DType>(dtype);
+  args.threads = threads;
+  args.t = t;
+  args.b = b;
+  args.h = h;
+  args.i = i;
+  return args;
+}
+
+inline size_t cpu_gradients_workspace_bytes(int dtype, int64_t t, int64_t b, int64_t h, int64_t i,
+                                            int threads, bool input) {
+  return cpu::gradients_workspace_bytes(gradients_sizes(dtype, t, b, h, i, threads), input);
+}
+
+inline void cpu_gradients(int dtype, int64_t t, int64_t b, int64_t h, int64_t i, int threads,
+                          Address d_gates, Address x, std::array<int64_t, 2> x_strides,
+                          Address w_ih, Address h_out, Address h0, Address lengths, bool reverse,
+                          bool add, Address d_x, Address d_w_ih, Address d_w_hh,
+                          Address workspace) {
+  CpuGradientsArgs args = gradients_sizes(dtype, t, b, h, i, threads);
+  not_null("d_gates", d_gates, t * b);
+  if (d_w_ih) not_null("x", x, t * b * i);
+  if (d_x) not_null("w_ih", w_ih, i);
+  if (d_w_hh) not_null("h", h_out, t * b);
+  not_null("workspace", workspace, h);
+  args.d_gates = pointer(d_gates);
+  args.x = pointer(x);
+  args.x_t = x_strides[0];
+  args.x_b = x_strides[1];
+  args.w_ih = pointer(w_ih);
+  args.h_out = pointer(h_out);
+  args.h0 = pointer(h0);
+  args.lengths = pointer<const int32_t>(lengths);
+  args.reverse = reverse;
+  args.add = add;
+  args.d_x = pointer(d_x);
+  args.d_w_ih = pointer(d_w_ih);
+  args.d_w_hh = pointer(d_w_hh);
+  args.workspace = pointer(workspace);
+  py::gil_scoped_release release;
+  cpu::gradients(args);
+}
+
 // A test entry: the vector functions of the chosen instruction set.
 inline void cpu_math(const std::string& name, Address in_ptr, Address out_ptr, int64_t n) {
   const int f = name == "exp" ? 0 : name == "sigmoid" ? 1 : name == "tanh" ? 2 : -1;

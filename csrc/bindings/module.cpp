@@ -67,6 +67,12 @@ void define_cpu(py::module_& m) {
         arg("c0"), arg("lengths"), arg("reverse"), arg("gates"), arg("c"), arg("grad_h"),
         arg("grad_h_n"), arg("grad_c_n"), arg("d_gates"), arg("d_h0"), arg("d_c0"), arg("d_bias"),
         arg("d_peephole"), arg("workspace"));
+  m.def("cpu_gradients_workspace_bytes", cpu_gradients_workspace_bytes, arg("dtype"), arg("T"),
+        arg("B"), arg("H"), arg("I"), arg("threads"), arg("input"));
+  m.def("cpu_gradients", cpu_gradients, arg("dtype"), arg("T"), arg("B"), arg("H"), arg("I"),
+        arg("threads"), arg("d_gates"), arg("x"), arg("x_strides"), arg("w_ih"), arg("h"),
+        arg("h0"), arg("lengths"), arg("reverse"), arg("add"), arg("d_x"), arg("d_w_ih"),
+        arg("d_w_hh"), arg("workspace"));
 }
 
 }  // namespace

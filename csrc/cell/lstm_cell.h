@@ -41,6 +41,11 @@ struct PeepholeValues {
 };
 
 template <class V>
+struct CellState {
+  V i, f, g, c;
+};
+
+template <class V>
 struct CellOutput {
   GateValues<V> gates;
   V c, h;
@@ -52,20 +57,38 @@ struct CellGradient {
   V dc_prev;
 };
 
+// The first half of a step: all but o and h.
+template <CellKind kCell, class Math, class V>
+LSTMREP_INLINE CellState<V> cell_state(V z_i, V z_f, V z_g, V c_prev, const PeepholeValues<V>& p) {
+  if (p.used) {
+    z_i += p.i * c_prev;
+    z_f += p.f * c_prev;
+  }
+  CellState<V> out;
+  out.i = Math::sigmoid(z_i);
+  out.f = Math::sigmoid(z_f);
+  out.g = kCell == CellKind::kTanh ? Math::tanh(z_g) : Math::relu(z_g);
+  out.c = out.f * c_prev + out.i * out.g;
+  return out;
+}
+
+// The second half: o (into the place given) and h.
+template <CellKind kCell, class Math, class V>
+LSTMREP_INLINE V cell_output(V z_o, V c, const PeepholeValues<V>& p, V& o) {
+  if (p.used) z_o += p.o * c;
+  o = Math::sigmoid(z_o);
+  return o * (kCell == CellKind::kTanh ? Math::tanh(c) : c);
+}
+
 template <CellKind kCell, class Math, class V>
 LSTMREP_INLINE CellOutput<V> cell_forward(GateValues<V> z, V c_prev, const PeepholeValues<V>& p) {
-  if (p.used) {
-    z.i += p.i * c_prev;
-    z.f += p.f * c_prev;
-  }
+  const CellState<V> s = cell_state<kCell, Math>(z.i, z.f, z.g, c_prev, p);
   CellOutput<V> out;
-  out.gates.i = Math::sigmoid(z.i);
-  out.gates.f = Math::sigmoid(z.f);
-  out.gates.g = kCell == CellKind::kTanh ? Math::tanh(z.g) : Math::relu(z.g);
-  out.c = out.gates.f * c_prev + out.gates.i * out.gates.g;
-  if (p.used) z.o += p.o * out.c;
-  out.gates.o = Math::sigmoid(z.o);
-  out.h = out.gates.o * (kCell == CellKind::kTanh ? Math::tanh(out.c) : out.c);
+  out.gates.i = s.i;
+  out.gates.f = s.f;
+  out.gates.g = s.g;
+  out.c = s.c;
+  out.h = cell_output<kCell, Math>(z.o, s.c, p, out.gates.o);
   return out;
 }
 

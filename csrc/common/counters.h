@@ -13,6 +13,7 @@ enum class Counter : int {
   kMemset,
   kCpuForward,
   kCpuBackward,
+  kCpuGradients,
   kPointwiseForward,
   kPointwiseBackward,
   kResidentForward,
@@ -23,17 +24,11 @@ enum class Counter : int {
   kFrameLossBackward
 };
 
-constexpr const char* kCounterNames[] = {"memset",
-                                         "cpu_forward",
-                                         "cpu_backward",
-                                         "pointwise_forward",
-                                         "pointwise_backward",
-                                         "resident_forward",
-                                         "resident_backward",
-                                         "grid_forward",
-                                         "grid_backward",
-                                         "frame_loss_forward",
-                                         "frame_loss_backward"};
+constexpr const char* kCounterNames[] = {
+    "memset",           "cpu_forward",        "cpu_backward",
+    "cpu_gradients",    "pointwise_forward",  "pointwise_backward",
+    "resident_forward", "resident_backward",  "grid_forward",
+    "grid_backward",    "frame_loss_forward", "frame_loss_backward"};
 constexpr int kCounters = sizeof(kCounterNames) / sizeof(kCounterNames[0]);
 static_assert(kCounters == static_cast<int>(Counter::kFrameLossBackward) + 1,
               "one name for each counter");

@@ -55,7 +55,9 @@ struct Backward {
     const int64_t items = p.n * scratch.panels;
     for (int64_t item = share.begin(items); item < share.end(items); ++item) {
       const int64_t n = item / scratch.panels, panel = item % scratch.panels;
-      pack_unit_panel(weights_of(n), p.h, panel * 4 * kL, panel_of(n, panel));
+      const S* w = weights_of(n);
+      pack_unit_panel<S>(4 * p.h, p.h, panel * 4 * kL, panel_of(n, panel),
+                         [&](int64_t j) { return w + j * p.h; });
     }
   }
 
@@ -72,9 +74,13 @@ struct Backward {
     }
   }
 
-  // One row of one step on up to one vector of units from u.
-  // product: [lanes], read only before the row's last active step. sums: [7] vectors, added to.
-  void row_step(int64_t n, int64_t b, int64_t t, int64_t u, const C* product, V* sums) const {
+  // The cell's backward of some rows in a step, on one vector of units from u, whole or not; their
+  // sums are added to totals. products: [rows, stride], from row b0 on, read only before a row's
+  // last active step.
+  template <bool kWhole>
+  void cells(int64_t n, int64_t b0, int64_t b1, int64_t t, int64_t u, const C* products,
+             int64_t stride, double* totals) const {
+    using Math = typename MathOf<C>::type;
     const C* peephole = static_cast<const C*>(p.peephole);     // [N, 3, H], may be null
     const C* c0 = static_cast<const C*>(p.c0);                 // [N, B, H], may be null
     const S* gates = static_cast<const S*>(args.gates);        // [N, T, B, 4H]
@@ -83,62 +89,70 @@ struct Backward {
     const S* grad_h_n = static_cast<const S*>(args.grad_h_n);  // [N, B, H], may be null
     const C* grad_c_n = static_cast<const C*>(args.grad_c_n);  // [N, B, H], may be null
     S* d_gates = static_cast<S*>(args.d_gates);                // [N, T, B, 4H]
-    const int64_t units = p.h - u;
-    const int64_t length = row_length(p, n, b);
-    const bool active = t < length;
-    const int64_t frame = active ? frame_of(p.reverse[n], length, t) : t;
-    const int64_t row = (n * p.t + frame) * p.b + b;
-    const int64_t state = (n * p.b + b) * p.h + u;
-    CellGradient<V> out = {};
-    if (active) {
-      V dh, dc;
-      if (t == length - 1) {
-        dh = grad_h_n ? Io<S>::load(grad_h_n + state, units) : V{};
-        dc = grad_c_n ? load_first<V>(grad_c_n + state, units) : V{};
-      } else {
-        dh = load_raw<V>(product);
-        dc = load_raw<V>(dc_state(n, b, u));
-      }
-      if (grad_h) dh += Io<S>::load(grad_h + row * p.h + u, units);
-      V c_prev = {};
-      if (t > 0) {
-        const int64_t before = frame_of(p.reverse[n], length, t - 1);
-        c_prev = load_first<V>(c + ((n * p.t + before) * p.b + b) * p.h + u, units);
-      } else if (c0) {
-        c_prev = load_first<V>(c0 + state, units);
-      }
-      const V c_now = load_first<V>(c + row * p.h + u, units);
-      PeepholeValues<V> peep = {peephole != nullptr, V{}, V{}, V{}};
-      if (peephole) {
-        const C* first = peephole + n * 3 * p.h + u;
-        peep.i = load_first<V>(first, units);
-        peep.f = load_first<V>(first + p.h, units);
-        peep.o = load_first<V>(first + 2 * p.h, units);
-      }
-      const S* first = gates + row * 4 * p.h + u;
-      const GateValues<V> a = {Io<S>::load(first, units), Io<S>::load(first + p.h, units),
-                               Io<S>::load(first + 2 * p.h, units),
-                               Io<S>::load(first + 3 * p.h, units)};
-      out = cell_backward<kCell, typename MathOf<C>::type>(a, c_prev, c_now, peep, dh, dc);
-      store_raw(dc_state(n, b, u), out.dc_prev);
-      Operand<S>* d = d_state(static_cast<int>(t & 1), n, b) + u;
-      Io<Operand<S>>::store(d, out.d.i, units);
-      Io<Operand<S>>::store(d + p.h, out.d.f, units);
-      Io<Operand<S>>::store(d + 2 * p.h, out.d.g, units);
-      Io<Operand<S>>::store(d + 3 * p.h, out.d.o, units);
-      sums[0] += out.d.i;
-      sums[1] += out.d.f;
-      sums[2] += out.d.g;
-      sums[3] += out.d.o;
-      sums[4] += c_prev * out.d.i;
-      sums[5] += c_prev * out.d.f;
-      sums[6] += c_now * out.d.o;
+    const int64_t size = p.h, units = kWhole ? kL : size - u;
+    PeepholeValues<V> peep = {peephole != nullptr, V{}, V{}, V{}};
+    if (peephole) {
+      const C* first = peephole + n * 3 * size + u;
+      peep.i = load_first<V>(first, units);
+      peep.f = load_first<V>(first + size, units);
+      peep.o = load_first<V>(first + 2 * size, units);
     }
-    S* first = d_gates + row * 4 * p.h + u;
-    Io<S>::store(first, out.d.i, units);
-    Io<S>::store(first + p.h, out.d.f, units);
-    Io<S>::store(first + 2 * p.h, out.d.g, units);
-    Io<S>::store(first + 3 * p.h, out.d.o, units);
+    V sums[kSums] = {};
+    for (int64_t b = b0; b < b1; ++b) {
+      const int64_t length = row_length(p, n, b);
+      const bool active = t < length;
+      const int64_t frame = active ? frame_of(p.reverse[n], length, t) : t;
+      const int64_t row = (n * p.t + frame) * p.b + b;
+      const int64_t state = (n * p.b + b) * size + u;
+      CellGradient<V> out = {};
+      if (active) {
+        V dh, dc;
+        if (t == length - 1) {
+          dh = grad_h_n ? Io<S>::load(grad_h_n + state, units) : V{};
+          dc = grad_c_n ? load_first<V>(grad_c_n + state, units) : V{};
+        } else {
+          dh = load_raw<V>(products + (b - b0) * stride);
+          dc = load_raw<V>(dc_state(n, b, u));
+        }
+        if (grad_h) dh += Io<S>::load(grad_h + row * size + u, units);
+        V c_prev = {};
+        if (t > 0) {
+          const int64_t before = frame_of(p.reverse[n], length, t - 1);
+          c_prev = load_first<V>(c + ((n * p.t + before) * p.b + b) * size + u, units);
+        } else if (c0) {
+          c_prev = load_first<V>(c0 + state, units);
+        }
+        const V c_now = load_first<V>(c + row * size + u, units);
+        const S* first = gates + row * 4 * size + u;
+        const GateValues<V> a = {Io<S>::load(first, units), Io<S>::load(first + size, units),
+                                 Io<S>::load(first + 2 * size, units),
+                                 Io<S>::load(first + 3 * size, units)};
+        out = cell_backward<kCell, Math>(a, c_prev, c_now, peep, dh, dc);
+        store_raw(dc_state(n, b, u), out.dc_prev);
+        Operand<S>* d = d_state(static_cast<int>(t & 1), n, b) + u;
+        Io<Operand<S>>::store(d, out.d.i, units);
+        Io<Operand<S>>::store(d + size, out.d.f, units);
+        Io<Operand<S>>::store(d + 2 * size, out.d.g, units);
+        Io<Operand<S>>::store(d + 3 * size, out.d.o, units);
+        sums[0] += out.d.i;
+        sums[1] += out.d.f;
+        sums[2] += out.d.g;
+        sums[3] += out.d.o;
+        sums[4] += c_prev * out.d.i;
+        sums[5] += c_prev * out.d.f;
+        sums[6] += c_now * out.d.o;
+      }
+      S* first = d_gates + row * 4 * size + u;
+      Io<S>::store(first, out.d.i, units);
+      Io<S>::store(first + size, out.d.f, units);
+      Io<S>::store(first + 2 * size, out.d.g, units);
+      Io<S>::store(first + 3 * size, out.d.o, units);
+    }
+    for (int q = 0; q < kSums; ++q) {
+      for (int lane = 0; lane < kL; ++lane) {
+        totals[q * 4 * kL + lane] += static_cast<double>(sums[q][lane]);
+      }
+    }
   }
 
   // Where d_t W_hh of a panel stands: a vector v of row b at at(b, v).
@@ -160,9 +174,10 @@ struct Backward {
 
   // d_t W_hh for the units of a panel, rows active at t only.
   void product(const Part& part, int64_t panel, int64_t t, C* products) const {
-    panel_product<S>(d_state(static_cast<int>(t & 1), part.n, part.row), scratch.ldg,
-                     part.row_end - part.row, panel_of(part.n, panel), scratch.depth, scratch.far,
-                     products, [&](int64_t r) { return t < row_length(p, part.n, part.row + r); });
+    const RowMajor<S> d = {d_state(static_cast<int>(t & 1), part.n, part.row), scratch.ldg};
+    panel_product<S>(d, part.row_end - part.row, panel_of(part.n, panel), scratch.depth,
+                     scratch.far, false, products,
+                     [&](int64_t r) { return t < row_length(p, part.n, part.row + r); });
   }
 
   // The same for all panels of a thread, from W_hh where it lies: long runs of its rows.
@@ -181,15 +196,13 @@ struct Backward {
       const int64_t b1 = b0 + kRowBlock < part.row_end ? b0 + kRowBlock : part.row_end;
       const int64_t at = sums_at(n, b0 / kRowBlock, panel);
       for (int v = 0; v < 4 && u0 + v * kL < p.h; ++v) {
-        double* total = scratch.totals + at + v * kL;
-        V sums[kSums] = {};
-        for (int64_t b = b0; b < b1; ++b) {
-          row_step(n, b, t, u0 + v * kL, products.at(b, v), sums);
-        }
-        for (int q = 0; q < kSums; ++q) {
-          for (int lane = 0; lane < kL; ++lane) {
-            total[q * 4 * kL + lane] += static_cast<double>(sums[q][lane]);
-          }
+        const int64_t u = u0 + v * kL;
+        const C* first = products.at(b0, v);
+        double* totals = scratch.totals + at + v * kL;
+        if (p.h - u >= kL) {
+          cells<true>(n, b0, b1, t, u, first, products.stride, totals);
+        } else {
+          cells<false>(n, b0, b1, t, u, first, products.stride, totals);
         }
       }
     }

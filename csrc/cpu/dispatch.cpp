@@ -188,6 +188,21 @@ void backward(CpuBackwardArgs args) {
   kernels().backward(args);
 }
 
+size_t gradients_workspace_bytes(const CpuGradientsArgs& args, bool input) {
+  size_t bytes = 0;
+  for (int j = 0; j < kIsaCount; ++j) {
+    if (usable(j))
+      bytes = std::max(bytes, kIsas[j].kernels().gradients_workspace_bytes(args, input));
+  }
+  return bytes;
+}
+
+void gradients(CpuGradientsArgs args) {
+  count(Counter::kCpuGradients);
+  args.threads = team_size(args.threads);
+  kernels().gradients(args);
+}
+
 size_t pack_bytes(DType dtype, int64_t h) { return kernels().pack_bytes(dtype, h); }
 
 void pack(DType dtype, int64_t h, const void* w_hh, void* pack) {

@@ -18,6 +18,8 @@ void set_isa(const std::string& name);   // throws std::invalid_argument naming 
 size_t workspace_bytes(const CpuProblem& problem, bool backward);
 void forward(CpuForwardArgs args);
 void backward(CpuBackwardArgs args);
+size_t gradients_workspace_bytes(const CpuGradientsArgs& args, bool input);
+void gradients(CpuGradientsArgs args);
 // For the instruction set in use: a pack serves forward calls with that one only.
 size_t pack_bytes(DType dtype, int64_t h);
 void pack(DType dtype, int64_t h, const void* w_hh, void* pack);

@@ -28,6 +28,7 @@ struct Forward {
   using C = typename Io<S>::C;
   using V = Vec<C>;
   static constexpr int kL = kLanes<C>;
+  static constexpr bool kRecursAsC = sizeof(Operand<S>) == sizeof(C);
 
   const CpuForwardArgs& args;
   const CpuProblem& p;
@@ -102,8 +103,8 @@ struct Forward {
       for (int64_t panel = part.panel; panel < part.panel_end; ++panel) {
         C* out = share_of(part, panel, t, first);
         if (p.packed) {
-          panel_product<S>(x, scratch.ldx, count, input_panel_of(part.n, panel),
-                           scratch.input_depth, scratch.input_far, out,
+          panel_product<S>(RowMajor<S>{x, scratch.ldx}, count, input_panel_of(part.n, panel),
+                           scratch.input_depth, scratch.input_far, false, out,
                            [](int64_t) { return true; });
           continue;
         }
@@ -134,73 +135,104 @@ struct Forward {
     }
   }
 
-  // One row of one step: the cell on `units` (up to one vector) hidden units from u0.
-  // product: [4, lanes], null when h' is zero. x_share: the same, null when gates_x has it
-  void row_step(int64_t n, int64_t b, int64_t t, int64_t u0, const C* product, const C* x_share,
-                int now) const {
+  // What a step of a panel reads and writes of a row beside its states.
+  struct Row {
+    bool active;
+    int64_t at;  // of its frame: row of [N, T, B]
+  };
+  Row row_of(int64_t n, int64_t b, int64_t t) const {
+    const int64_t length = row_length(p, n, b);
+    const bool active = t < length;
+    const int64_t frame = active ? frame_of(p.reverse[n], length, t) : t;
+    return {active, (n * p.t + frame) * p.b + b};
+  }
+
+  // The cell of all rows in a step, on a panel's units: one vector, whole or not. Two loops, each
+  // of short and independent rounds: a processor overlaps those, but hardly a round with the next
+  // one where h waits for c and c for three gates.
+  // products: [rows, 4, lanes]. shares: the same, null when gates_x has them.
+  template <bool kWhole>
+  void cells(const Part& part, int64_t u0, int64_t t, const C* products, const C* shares) const {
+    using Math = typename MathOf<C>::type;
     const S* gates_x = static_cast<const S*>(args.gates_x);  // [N, T, B, 4H], may be null
     const C* bias = static_cast<const C*>(args.bias);        // [N, 4H], may be null
     const C* peephole = static_cast<const C*>(p.peephole);   // [N, 3, H], may be null
     S* h = static_cast<S*>(args.h);                          // [N, T, B, H]
     S* gates = static_cast<S*>(args.gates);                  // [N, T, B, 4H], may be null
     C* c = static_cast<C*>(args.c);                          // [N, T, B, H], may be null
-    const int64_t units = p.h - u0;
-    const int64_t length = row_length(p, n, b);
-    const bool active = t < length;
-    const int64_t frame = active ? frame_of(p.reverse[n], length, t) : t;
-    const int64_t row = (n * p.t + frame) * p.b + b;
-    CellOutput<V> out = {};
-    V h_next;
-    if (active) {
-      V z[kGates];
-      for (int g = 0; g < kGates; ++g) {
-        z[g] = product ? load_raw<V>(product + g * kL) : V{};
-        if (x_share) z[g] += load_raw<V>(x_share + g * kL);
-        if (gates_x) z[g] += Io<S>::load(gates_x + (row * 4 + g) * p.h + u0, units);
-        if (bias) z[g] += load_first<V>(bias + (n * 4 + g) * p.h + u0, units);
-      }
-      PeepholeValues<V> peep = {peephole != nullptr, V{}, V{}, V{}};
-      if (peephole) {
-        const C* first = peephole + n * 3 * p.h + u0;
-        peep.i = load_first<V>(first, units);
-        peep.f = load_first<V>(first + p.h, units);
-        peep.o = load_first<V>(first + 2 * p.h, units);
-      }
-      C* state = c_state(n, b, u0);
-      out = cell_forward<kCell, typename MathOf<C>::type>(GateValues<V>{z[0], z[1], z[2], z[3]},
-                                                          load_raw<V>(state), peep);
-      store_raw(state, out.c);
-      h_next = Io<S>::round(out.h);
-    } else {
-      h_next = Io<Operand<S>>::load(h_state(now, n, b) + u0, units);
+    const int64_t n = part.n, size = p.h, units = kWhole ? kL : size - u0;
+    const int now = static_cast<int>(t & 1);
+    V biases[kGates] = {};
+    for (int g = 0; bias && g < kGates; ++g) {
+      biases[g] = load_first<V>(bias + (n * 4 + g) * size + u0, units);
     }
-    Io<Operand<S>>::store(h_state(1 - now, n, b) + u0, h_next, units);
-    Io<S>::store(h + row * p.h + u0, out.h, units);
-    if (c) store_first(c + row * p.h + u0, out.c, units);
-    if (gates) {
-      S* first = gates + row * 4 * p.h + u0;
-      Io<S>::store(first, out.gates.i, units);
-      Io<S>::store(first + p.h, out.gates.f, units);
-      Io<S>::store(first + 2 * p.h, out.gates.g, units);
-      Io<S>::store(first + 3 * p.h, out.gates.o, units);
+    PeepholeValues<V> peep = {peephole != nullptr, V{}, V{}, V{}};
+    if (peephole) {
+      const C* first = peephole + n * 3 * size + u0;
+      peep.i = load_first<V>(first, units);
+      peep.f = load_first<V>(first + size, units);
+      peep.o = load_first<V>(first + 2 * size, units);
+    }
+    const auto sum = [&](int64_t b, int64_t at, int g) {
+      const int64_t place = ((b - part.row) * 4 + g) * kL;
+      V z = load_raw<V>(products + place);
+      if (shares) {
+        z += load_raw<V>(shares + place);
+      } else if (gates_x) {
+        z += Io<S>::load(gates_x + (at * 4 + g) * size + u0, units);
+      }
+      return z + biases[g];
+    };
+    for (int64_t b = part.row; b < part.row_end; ++b) {
+      const Row row = row_of(n, b, t);
+      CellState<V> out = {};
+      if (row.active) {
+        C* state = c_state(n, b, u0);
+        out = cell_state<kCell, Math>(sum(b, row.at, 0), sum(b, row.at, 1), sum(b, row.at, 2),
+                                      load_raw<V>(state), peep);
+        store_raw(state, out.c);
+      }
+      if (c) store_first(c + row.at * size + u0, out.c, units);
+      if (gates) {
+        S* first = gates + row.at * 4 * size + u0;
+        Io<S>::store(first, out.i, units);
+        Io<S>::store(first + size, out.f, units);
+        Io<S>::store(first + 2 * size, out.g, units);
+      }
+    }
+    for (int64_t b = part.row; b < part.row_end; ++b) {
+      const Row row = row_of(n, b, t);
+      V o = {}, value = {}, next;
+      if (row.active) {
+        value =
+            cell_output<kCell, Math>(sum(b, row.at, 3), load_raw<V>(c_state(n, b, u0)), peep, o);
+        next = kRecursAsC ? Io<S>::round(value) : value;  // else rounded as it is stored
+      } else {
+        next = Io<Operand<S>>::load(h_state(now, n, b) + u0, units);
+      }
+      Io<Operand<S>>::store(h_state(1 - now, n, b) + u0, next, units);
+      Io<S>::store(h + row.at * size + u0, value, units);
+      if (gates) Io<S>::store(gates + (row.at * 4 + 3) * size + u0, o, units);
     }
   }
 
   void step(const Part& part, int64_t panel, int64_t t, C* products) const {
-    const int64_t n = part.n, u0 = panel * kL;
+    const int64_t n = part.n, u0 = panel * kL, count = part.row_end - part.row;
     const int now = static_cast<int>(t & 1);
-    const bool recurrent = t > 0 || args.h0;
-    if (recurrent && !p.packed) {
+    if (t == 0 && !args.h0) {
+      clear(products, 0, count * 4 * kL);
+    } else if (!p.packed) {
       stream_gates(weights_of(n), p.h, p.h, u0, p.b, h_state(now, n, 0), scratch.ldh, products);
-    } else if (recurrent) {
-      panel_product<S>(h_state(now, n, part.row), scratch.ldh, part.row_end - part.row,
-                       panel_of(n, panel), scratch.depth, scratch.far, products,
+    } else {
+      const RowMajor<S> rows = {h_state(now, n, part.row), scratch.ldh};
+      panel_product<S>(rows, count, panel_of(n, panel), scratch.depth, scratch.far, false, products,
                        [&](int64_t r) { return t < row_length(p, n, part.row + r); });
     }
-    for (int64_t b = part.row; b < part.row_end; ++b) {
-      const int64_t row = b - part.row;
-      row_step(n, b, t, u0, recurrent ? products + row * 4 * kL : nullptr,
-               p.i ? share_of(part, panel, t, row) : nullptr, now);
+    const C* shares = p.i ? share_of(part, panel, t, 0) : nullptr;
+    if (p.h - u0 >= kL) {
+      cells<true>(part, u0, t, products, shares);
+    } else {
+      cells<false>(part, u0, t, products, shares);
     }
   }
 

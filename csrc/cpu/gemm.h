@@ -12,6 +12,8 @@
 // No transposes of a, no beta.
 #pragma once
 
+#include <type_traits>
+
 #include "cpu/operand.h"
 #include "cpu/tiles.h"
 
@@ -31,10 +33,29 @@ constexpr int64_t kAheadDepth = 16;  // between two askings for the next slice
 template <class S>
 constexpr int kPanelWidth = 4 * kLanes<typename Io<S>::C>;
 
+// How the rows of a product lie: one after the other, or as columns of a panel.
+template <class S>
+struct RowMajor {
+  const Operand<S>* first;
+  int64_t stride;
+  LSTMREP_VECTOR_INLINE const Operand<S>* at(int64_t r, int64_t k) const {
+    return first + r * stride + k;
+  }
+  LSTMREP_VECTOR_INLINE RowMajor from(int64_t r, int64_t k) const { return {at(r, k), stride}; }
+};
+template <class S>
+struct PanelMajor {
+  const Operand<S>* first;
+  LSTMREP_VECTOR_INLINE const Operand<S>* at(int64_t r, int64_t k) const {
+    return first + k * kPanelWidth<S> + r * Product<S>::kPair;
+  }
+  LSTMREP_VECTOR_INLINE PanelMajor from(int64_t r, int64_t k) const { return {at(r, k)}; }
+};
+
 // depth: a multiple of kPair
-template <class S, int kRows>
-void micro_kernel(const Operand<S>* a, int64_t lda, const Operand<S>* panel, int64_t depth,
-                  bool accumulate, Ahead& ahead, typename Io<S>::C* out) {
+template <class S, int kRows, class A>
+void micro_kernel(A a, const Operand<S>* panel, int64_t depth, bool accumulate, Ahead& ahead,
+                  typename Io<S>::C* out) {
   using P = Product<S>;
   using C = typename P::C;
   using V = Vec<C>;
@@ -49,7 +70,7 @@ void micro_kernel(const Operand<S>* a, int64_t lda, const Operand<S>* panel, int
     if (k % kAheadDepth == 0) ahead();
     const Operand<S>* column = panel + k * kPanelWidth<S>;
     typename P::Column x[kRows];
-    for (int r = 0; r < kRows; ++r) x[r] = P::splat(a + r * lda + k);
+    for (int r = 0; r < kRows; ++r) x[r] = P::splat(a.at(r, k));
     for (int v = 0; v < 4; ++v) {
       const auto w = load_raw<typename P::Column>(column + v * kGroup);
       for (int r = 0; r < kRows; ++r) acc[r][v] = P::add(acc[r][v], x[r], w);
@@ -63,29 +84,29 @@ void micro_kernel(const Operand<S>* a, int64_t lda, const Operand<S>* panel, int
   }
 }
 
-template <class S>
-void micro_kernel_rows(int rows, const Operand<S>* a, int64_t lda, const Operand<S>* panel,
-                       int64_t depth, bool accumulate, Ahead& ahead, typename Io<S>::C* out) {
+template <class S, class A>
+void micro_kernel_rows(int rows, A a, const Operand<S>* panel, int64_t depth, bool accumulate,
+                       Ahead& ahead, typename Io<S>::C* out) {
   if constexpr (kMaxRows > 2) {
-    if (rows == 6) return micro_kernel<S, 6>(a, lda, panel, depth, accumulate, ahead, out);
-    if (rows == 5) return micro_kernel<S, 5>(a, lda, panel, depth, accumulate, ahead, out);
-    if (rows == 4) return micro_kernel<S, 4>(a, lda, panel, depth, accumulate, ahead, out);
-    if (rows == 3) return micro_kernel<S, 3>(a, lda, panel, depth, accumulate, ahead, out);
+    if (rows == 6) return micro_kernel<S, 6>(a, panel, depth, accumulate, ahead, out);
+    if (rows == 5) return micro_kernel<S, 5>(a, panel, depth, accumulate, ahead, out);
+    if (rows == 4) return micro_kernel<S, 4>(a, panel, depth, accumulate, ahead, out);
+    if (rows == 3) return micro_kernel<S, 3>(a, panel, depth, accumulate, ahead, out);
   }
-  if (rows == 2) return micro_kernel<S, 2>(a, lda, panel, depth, accumulate, ahead, out);
-  micro_kernel<S, 1>(a, lda, panel, depth, accumulate, ahead, out);
+  if (rows == 2) return micro_kernel<S, 2>(a, panel, depth, accumulate, ahead, out);
+  micro_kernel<S, 1>(a, panel, depth, accumulate, ahead, out);
 }
 
-// depth: padded_depth of K. far: the panels of a thread do not stay in its cache. needed(r) says
-// whether anyone will read row r of out; blocks with no such row are skipped and leave out
-// undefined.
-template <class S, class Needed>
-void panel_product(const Operand<S>* a, int64_t lda, int64_t rows, const Operand<S>* panel,
-                   int64_t depth, bool far, typename Io<S>::C* out, Needed needed) {
+// depth: padded_depth of K. far: the panels of a thread do not stay in its cache. accumulate: to
+// what out holds. needed(r) says whether anyone will read row r of out; blocks with no such row are
+// skipped and leave out undefined.
+template <class S, class A, class Needed>
+void panel_product(A a, int64_t rows, const Operand<S>* panel, int64_t depth, bool far,
+                   bool accumulate, typename Io<S>::C* out, Needed needed) {
   if (rows == 0) return;
 #if LSTMREP_TILES
-  if constexpr (Product<S>::kPair == 2) {
-    return tile_product(a, lda, rows, panel, depth, far, out, needed);
+  if constexpr (std::is_same_v<A, RowMajor<BFloat16>>) {
+    return tile_product(a.first, a.stride, rows, panel, depth, far, out, needed);
   }
 #endif
   constexpr int64_t kLines = kAheadDepth * kPanelWidth<S> * sizeof(Operand<S>) / 64;
@@ -101,8 +122,8 @@ void panel_product(const Operand<S>* a, int64_t lda, int64_t rows, const Operand
       bool any = false;
       for (int i = 0; i < count; ++i) any = any || needed(r + i);
       if (!any) continue;
-      micro_kernel_rows<S>(count, a + r * lda + k, lda, panel + k * kPanelWidth<S>, block, k > 0,
-                           ahead, out + r * kPanelWidth<S>);
+      micro_kernel_rows<S>(count, a.from(r, k), panel + k * kPanelWidth<S>, block,
+                           accumulate || k > 0, ahead, out + r * kPanelWidth<S>);
     }
   }
 }

@@ -7,6 +7,7 @@
 // Contraction of a * b + c into a fused multiply-add is allowed, nothing else of fast-math is.
 #include "cpu/backward.h"
 #include "cpu/forward.h"
+#include "cpu/gradients.h"
 #include "cpu/kernels.h"
 
 #if !defined(LSTMREP_ISA)
@@ -50,6 +51,16 @@ size_t workspace_entry(const CpuProblem& p, bool backward) {
                    [&](auto s) { return scratch_bytes<typename decltype(s)::type>(p, backward); });
 }
 
+void gradients_entry(const CpuGradientsArgs& args) {
+  with_type(args.dtype, [&](auto s) { gradients_of<typename decltype(s)::type>(args); });
+}
+
+size_t gradients_workspace_entry(const CpuGradientsArgs& args, bool input) {
+  return with_type(args.dtype, [&](auto s) {
+    return gradients_scratch_bytes<typename decltype(s)::type>(args, input);
+  });
+}
+
 void pack_entry(DType dtype, int64_t h, const void* w_hh, void* pack) {
   with_type(dtype, [&](auto s) { pack_of<typename decltype(s)::type>(h, w_hh, pack); });
 }
@@ -58,8 +69,9 @@ size_t pack_bytes_entry(DType dtype, int64_t h) {
   return with_type(dtype, [&](auto s) { return pack_bytes_of<typename decltype(s)::type>(h); });
 }
 
-constexpr CpuKernels kKernels = {forward_entry, backward_entry,   workspace_entry,
-                                 pack_entry,    pack_bytes_entry, math_entry};
+constexpr CpuKernels kKernels = {
+    forward_entry, backward_entry,   workspace_entry, gradients_entry, gradients_workspace_entry,
+    pack_entry,    pack_bytes_entry, math_entry};
 
 }  // namespace
 

@@ -60,10 +60,32 @@ struct CpuBackwardArgs {
   void* d_peephole;      // [N, 3, H] C, out, may be null
 };
 
+// Of one recurrence.
+struct CpuGradientsArgs {
+  DType dtype;
+  int threads;  // upper limit; results do not depend on it
+  int64_t t, b, h, i;
+  const void* d_gates;     // [T, B, 4H] S, zeros in frames beyond a sequence's end
+  const void* x;           // S, frame (t, b) at t x_t + b x_b
+  int64_t x_t, x_b;        // in elements
+  const void* w_ih;        // [4H, I] S
+  const void* h_out;       // [T, B, H] S
+  const void* h0;          // [B, H] S, may be null: zeros
+  const int32_t* lengths;  // [B], may be null: all T
+  bool reverse;
+  bool add;      // d_x to what is there
+  void* d_x;     // [T, B, I] S, out, may be null
+  void* d_w_ih;  // [4H, I] S, out, may be null
+  void* d_w_hh;  // [4H, H] S, out, may be null
+  void* workspace;
+};
+
 struct CpuKernels {
   void (*forward)(const CpuForwardArgs&);
   void (*backward)(const CpuBackwardArgs&);
   size_t (*workspace_bytes)(const CpuProblem&, bool backward);
+  void (*gradients)(const CpuGradientsArgs&);
+  size_t (*gradients_workspace_bytes)(const CpuGradientsArgs&, bool input);  // input: d_x is wanted
   // A pack of one W_hh [4H, H] for forward calls with this instruction set, and its size.
   void (*pack)(DType, int64_t h, const void* w_hh, void* pack);
   size_t (*pack_bytes)(DType, int64_t h);

@@ -153,23 +153,26 @@ void pack_of(int64_t h, const void* w, void* pack) {
   }
 }
 
-template <class S>
-void pack_unit_panel(const S* w, int64_t h, int64_t u0, Operand<S>* panel) {
+// row(j): row j of w, `columns` long, or null for zeros; asked for in order.
+template <class S, class Row>
+void pack_unit_panel(int64_t rows, int64_t columns, int64_t u0, Operand<S>* panel, Row row) {
   using C = typename Io<S>::C;
   constexpr int kL = kLanes<C>;
   constexpr int kPair = Product<S>::kPair;
-  for (int64_t j = 0; j < padded_depth<S>(4 * h); j += kPair) {
+  for (int64_t j = 0; j < padded_depth<S>(rows); j += kPair) {
+    const S* first = j < rows ? row(j) : nullptr;
+    const S* second = kPair == 2 && j + 1 < rows ? row(j + 1) : nullptr;
     for (int v = 0; v < 4; ++v) {
       const int64_t u = u0 + v * kL;
-      const int64_t count = j < 4 * h && h > u ? h - u : 0;  // 4H is even
+      const int64_t count = columns > u ? columns - u : 0;
       Operand<S>* out = panel + j * 4 * kL + v * kL * kPair;
       if constexpr (kPair == 1) {
-        store_raw(out, count ? Io<S>::load(w + j * h + u, count) : Vec<C>{});
+        store_raw(out, first && count ? Io<S>::load(first + u, count) : Vec<C>{});
       } else {
-        const VecH first = count ? load_first<VecH>(w + j * h + u, count) : VecH{};
-        const VecH second = count ? load_first<VecH>(w + (j + 1) * h + u, count) : VecH{};
-        store_raw(out, __builtin_convertvector(first, VecU) |
-                           (__builtin_convertvector(second, VecU) << 16));
+        const VecH low = first && count ? load_first<VecH>(first + u, count) : VecH{};
+        const VecH high = second && count ? load_first<VecH>(second + u, count) : VecH{};
+        store_raw(out,
+                  __builtin_convertvector(low, VecU) | (__builtin_convertvector(high, VecU) << 16));
       }
     }
   }

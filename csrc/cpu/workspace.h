@@ -126,6 +126,45 @@ struct BackwardScratch {
   }
 };
 
+// Of the gradients of W_ih and W_hh: rows that are added at once, and panels of gates by panels of
+// columns whose sums a thread keeps, 512 KiB of float.
+constexpr int64_t kGradientRows = 128, kGradientPanels = 8, kGradientColumns = 4;
+
+template <class S>
+struct GradientsScratch {
+  using C = typename Io<S>::C;
+  int64_t depth, ldd;
+  bool far;             // weights are read from beyond the second-level cache
+  Operand<S>* weights;  // [panels of I, depth, 4, lanes]: W_ih, null where d_x is not wanted
+  Operand<S>* rows;     // [threads, kShareRows to the next tile, ldd]
+  C* products;          // [threads, kShareRows to the next tile, 4, lanes]
+  Operand<S>* d;        // [threads, kGradientPanels, kGradientRows, 4, lanes]
+  Operand<S>* inputs;   // [threads, kGradientRows, 4, lanes]
+  C* sums;              // [threads, kGradientColumns, kGradientPanels, 4, lanes, 4, lanes]
+
+  GradientsScratch(const CpuGradientsArgs& a, bool input, Carver& carver) {
+    constexpr int64_t kWidth = 4 * kLanes<C>;
+    depth = padded_depth<S>(4 * a.h);
+    ldd = padded_row<S>(4 * a.h);
+    const int64_t packed = ceil_div(a.i, kWidth) * depth * kWidth;
+    far = packed * static_cast<int64_t>(sizeof(Operand<S>)) > int64_t{1} << 20;
+    weights = input ? carver.take<Operand<S>>(packed) : nullptr;
+    const int64_t at_once = input ? a.threads * (kShareRows + kTileRows) : 0;
+    rows = carver.take<Operand<S>>(at_once * ldd);
+    products = carver.take<C>(at_once * kWidth);
+    d = carver.take<Operand<S>>(a.threads * kGradientPanels * kGradientRows * kWidth);
+    inputs = carver.take<Operand<S>>(a.threads * kGradientRows * kWidth);
+    sums = carver.take<C>(a.threads * kGradientColumns * kGradientPanels * kWidth * kWidth);
+  }
+};
+
+template <class S>
+size_t gradients_scratch_bytes(const CpuGradientsArgs& a, bool input) {
+  Carver carver{nullptr, 0};
+  GradientsScratch<S> scratch(a, input, carver);
+  return carver.used;
+}
+
 template <class S>
 size_t scratch_bytes(const CpuProblem& p, bool backward) {
   Carver carver{nullptr, 0};

@@ -1,4 +1,4 @@
-"""The dispatch table: backend name -> its two entries. Adding a backend is a line here and one in the planner."""
+"""The dispatch table: backend name -> its entries. Adding a backend is a line here and one in the planner."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from lstmrep.backends import cpu, cuda, reference, triton
-from lstmrep.backends.tensors import Backward, Forward, Recurrence
+from lstmrep.backends.tensors import Backward, Forward, Gradients, Recurrence
 from lstmrep.plan import Plan
 
 
@@ -15,11 +15,13 @@ class Backend(NamedTuple):
 
     forward: Callable[[Plan, Recurrence, Forward], None]
     backward: Callable[[Plan, Recurrence, Backward], None]
+    # Of one recurrence, where the plan says so (Plan.gradients); none: library products form them.
+    gradients: Callable[[Plan, Recurrence, int, Gradients], None] | None = None
 
 
 TABLE: dict[str, Backend] = {
     "reference": Backend(reference.forward, reference.backward),
-    "cpu": Backend(cpu.forward, cpu.backward),
+    "cpu": Backend(cpu.forward, cpu.backward, cpu.gradients),
     "cuda": Backend(cuda.forward, cuda.backward),
     "triton": Backend(triton.forward, triton.backward),
 }

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from lstmrep import native
 from lstmrep.backends import memory, packs
-from lstmrep.backends.tensors import DTYPE_CODE, Backward, Forward, Recurrence
+from lstmrep.backends.tensors import DTYPE_CODE, Backward, Forward, Gradients, Recurrence
 from lstmrep.plan import Plan
 
 CELL_CODE = {"tanh": 0, "relu": 1}
@@ -34,7 +34,7 @@ def _workspace_bytes(dtype: torch.dtype, *told: int | bool) -> int:
 
 def _workspace(plan: Plan, r: Recurrence, features: int, backward: bool) -> Tensor:
     told = *sizes(r), features, plan.threads, plan.packed, plan.by_rows, backward
-    return memory.workspace(_workspace_bytes(r.shape.dtype, *told), r.shape.device)
+    return memory.scratch(_workspace_bytes(r.shape.dtype, *told), "kernel")
 
 
 def _strides(x: Tensor | None) -> tuple[int, int, int]:
@@ -75,6 +75,36 @@ def forward(plan: Plan, r: Recurrence, a: Forward) -> None:
         a.c_n.data_ptr(),
         address(a.gates),
         address(a.c),
+        workspace.data_ptr(),
+    )
+
+
+@functools.lru_cache(maxsize=4096)
+def _gradients_workspace_bytes(dtype: torch.dtype, *told: int | bool) -> int:
+    size: int = native.module().cpu_gradients_workspace_bytes(DTYPE_CODE[dtype], *told)
+    return size
+
+
+def gradients(plan: Plan, r: Recurrence, n: int, a: Gradients) -> None:
+    """Fill ``a`` for recurrence n; see csrc/cpu/gradients.h for the kernel."""
+    s = r.shape
+    told = s.T, s.B, s.H, s.I, plan.gradients
+    workspace = memory.scratch(_gradients_workspace_bytes(s.dtype, *told, a.d_x is not None), "kernel")
+    native.module().cpu_gradients(
+        DTYPE_CODE[s.dtype],
+        *told,
+        a.d_gates.data_ptr(),
+        address(a.x),
+        _strides(a.x)[1:],
+        address(a.w_ih),
+        a.h.data_ptr(),
+        0 if r.h0 is None else r.h0[n].data_ptr(),
+        0 if r.lengths is None else r.lengths[n].data_ptr(),
+        r.reverse[n],
+        a.add,
+        address(a.d_x),
+        address(a.d_w_ih),
+        address(a.d_w_hh),
         workspace.data_ptr(),
     )
 

@@ -4,6 +4,8 @@ of 4 KiB takes the system longer than a kernel takes to fill it."""
 
 from __future__ import annotations
 
+import threading
+
 import torch
 from torch import Tensor
 
@@ -14,6 +16,9 @@ POISON = env.poison()
 
 
 LARGE = 4 << 20  # bytes: two large pages
+KEPT = 8 << 20  # bytes of scratch that a thread keeps for each use
+
+_kept = threading.local()
 
 
 def empty(shape: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> Tensor:
@@ -40,3 +45,17 @@ def workspace(size: int, device: torch.device) -> Tensor:
     """``size`` bytes of scratch. Poison is 0xFF everywhere: NaN in every floating-point format."""
     buffer = _advised(torch.empty(size, dtype=torch.uint8, device=device))
     return buffer.fill_(0xFF) if POISON else buffer
+
+
+def scratch(size: int, use: str) -> Tensor:
+    """The same on the CPU, until this thread's next call for the same use.
+
+    Up to ``KEPT`` bytes for each use stay with the thread: the first touch of fresh pages costs a small call as much
+    as its arithmetic does.
+    """
+    held: Tensor | None = getattr(_kept, use, None)
+    if held is None or held.nbytes < size or POISON:
+        held = workspace(size, torch.device("cpu"))
+        if size <= KEPT:
+            setattr(_kept, use, held)
+    return held

@@ -185,3 +185,17 @@ class Backward:
     d_peephole: Tensor | None  # [N, 3, H] C, out
     final: Final
     finished: bool = False
+
+
+@dataclass(slots=True)
+class Gradients:
+    """Buffers of the products behind a backward pass, of one recurrence. Outputs that are none are not wanted."""
+
+    d_gates: Tensor  # [T, B, 4H] S, zero in frames beyond a sequence's end
+    x: Tensor | None  # [T, B, I] S, dense along I only
+    w_ih: Tensor | None  # [4H, I] S
+    h: Tensor  # [T, B, H] S
+    add: bool  # d_x to what is there: of the recurrences before that read the same x
+    d_x: Tensor | None  # [T, B, I] S, out
+    d_w_ih: Tensor | None  # [4H, I] S, out
+    d_w_hh: Tensor | None  # [4H, H] S, out

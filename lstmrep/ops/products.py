@@ -29,25 +29,28 @@ def _written_rows(x: Tensor, n: int) -> Tensor:
     return (x if x.dim() == 3 else x[n]).view(-1, x.shape[-1])
 
 
-def input_share(x: Tensor | None, w_ih: list[Tensor], s: Shape, *, turned: bool = False) -> Tensor | None:
+def input_share(
+    x: Tensor | None, w_ih: list[Tensor], s: Shape, *, turned: bool = False, out: Tensor | None = None
+) -> Tensor | None:
     """Gates' input share ``[N, T, B, 4H]``: x W_ih^T, x itself when there is no W_ih, none when there is no x.
 
     Args:
         x, w_ih, s: inputs and sizes of the call.
         turned: form W_ih x^T and write it transposed; the plan says where that is faster.
+        out: where the product goes; fresh memory by default.
     """
     if x is None or not w_ih:
         return x
-    if turned:
-        out = memory.empty((s.N, s.T, s.B, 4 * s.H), s.dtype, s.device)
-        for n, w in enumerate(w_ih):
-            out[n].view(-1, 4 * s.H).copy_(torch.mm(w, _rows(x, n).t()).t())
-        return out
-    if s.N == 1:
+    if s.N == 1 and out is None and not turned:
         return memory.product(_rows(x, 0), w_ih[0].t()).view(1, s.T, s.B, 4 * s.H)
-    out = memory.empty((s.N, s.T, s.B, 4 * s.H), s.dtype, s.device)
+    if out is None:
+        out = memory.empty((s.N, s.T, s.B, 4 * s.H), s.dtype, s.device)
     for n, w in enumerate(w_ih):
-        torch.mm(_rows(x, n), w.t(), out=out[n].view(-1, 4 * s.H))
+        to = out[n].view(-1, 4 * s.H)
+        if turned:
+            to.copy_(torch.mm(w, _rows(x, n).t()).t())
+        else:
+            torch.mm(_rows(x, n), w.t(), out=to)
     return out
 
 

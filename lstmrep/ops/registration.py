@@ -12,10 +12,11 @@ import torch
 from torch import Tensor
 
 from lstmrep.backends import TABLE, memory
-from lstmrep.backends.tensors import Backward, Final, Forward, Recurrence, Shape
+from lstmrep.backends.tensors import Backward, Final, Forward, Gradients, Recurrence, Shape
 from lstmrep.ops import autocast, fake, products, validate
 from lstmrep.ops.plans import chosen_plan
 from lstmrep.ops.schema import BIAS, C0, COUNT, H0, LIBRARY, PEEPHOLE, W_HH, W_IH, Inputs, X
+from lstmrep.plan import Plan
 
 
 def _dense(tensor: Tensor | None) -> Tensor | None:
@@ -86,13 +87,16 @@ def backward_pass(
     h, c = h.contiguous(), c.contiguous()
     with autocast.off(s.device.type):
         r = _recurrence(s, i, reverse, cell)
+        # Where the backend reads the gate gradients itself, nobody does after this call.
+        d_gates = _scratch(s, "d_gates") if made.gradients and i.w_ih else None
         if gates is None:
-            gates_x = products.input_share(i.x, i.w_ih, s, turned=made.turned)
+            gates_x = products.input_share(i.x, i.w_ih, s, turned=made.turned, out=d_gates)
             gates = products.recomputed_gates(_dense(gates_x), bool(i.w_ih), h, c, r)
             d_gates = gates  # ours, so the gradient takes its place
         else:
             gates = gates.contiguous()  # saved: never written
-            d_gates = memory.empty((s.N, s.T, s.B, 4 * s.H), s.dtype, s.device)
+            if d_gates is None:
+                d_gates = memory.empty((s.N, s.T, s.B, 4 * s.H), s.dtype, s.device)
         final = _final(i, s, needs)
         d_bias, d_peephole = _plain_vectors(final.vectors, s)
         a = Backward(
@@ -111,16 +115,81 @@ def backward_pass(
         TABLE[made.backend].backward(made, r, a)
         if not a.finished:
             final.finish(r, a)
-        out: list[Tensor] = []
-        if needs[X]:
-            assert i.x is not None
-            out.append(products.input_gradient(d_gates, i.x, i.w_ih, s))
-        if needs[W_IH]:
-            assert i.x is not None
-            out += [products.input_weight_gradient(d_gates, i.x, n) for n in range(s.N)]
-        if needs[W_HH]:
-            out.append(products.recurrent_weight_gradients(d_gates, h, r, together=bool(made.passes)))
+        out = _large_gradients(made, r, i, d_gates, h, needs)
         out += [g for g in (final.vectors, final.d_h0, final.d_c0) if g is not None]
+    return out
+
+
+def _scratch(s: Shape, use: str) -> Tensor:
+    """``[N, T, B, 4H]`` on the CPU, until this thread's next call for the same use."""
+    size = s.N * s.T * s.B * 4 * s.H * s.dtype.itemsize
+    return memory.scratch(size, use)[:size].view(s.dtype).view(s.N, s.T, s.B, 4 * s.H)
+
+
+def _large_gradients(
+    made: Plan, r: Recurrence, i: Inputs, d_gates: Tensor, h: Tensor, needs: list[bool]
+) -> list[Tensor]:
+    """Gradients of x, of each W_ih and of all W_hh, as ``needs`` asks for them."""
+    own = TABLE[made.backend].gradients
+    if made.gradients and own:
+        return _own_gradients(made, own, r, i, d_gates, h, needs)
+    s = r.shape
+    out: list[Tensor] = []
+    if needs[X]:
+        assert i.x is not None
+        out.append(products.input_gradient(d_gates, i.x, i.w_ih, s))
+    if needs[W_IH]:
+        assert i.x is not None
+        out += [products.input_weight_gradient(d_gates, i.x, n) for n in range(s.N)]
+    if needs[W_HH]:
+        out.append(products.recurrent_weight_gradients(d_gates, h, r, together=bool(made.passes)))
+    return out
+
+
+def _own_gradients(
+    made: Plan,
+    own: Callable[[Plan, Recurrence, int, Gradients], None],
+    r: Recurrence,
+    i: Inputs,
+    d_gates: Tensor,
+    h: Tensor,
+    needs: list[bool],
+) -> list[Tensor]:
+    """The same by the backend itself, in one call for each recurrence."""
+    s = r.shape
+    out: list[Tensor] = []
+    x = w_ih = d_x = d_w_hh = None
+    d_w_ih: list[Tensor] = []
+    if i.w_ih:
+        assert i.x is not None
+        x = i.x if i.x.stride(-1) == 1 else i.x.contiguous()
+        w_ih = [w.contiguous() for w in i.w_ih]
+        if needs[X]:
+            d_x = memory.empty(tuple(x.shape), s.dtype, s.device)
+            out.append(d_x)
+        if needs[W_IH]:
+            d_w_ih = [memory.empty((4 * s.H, s.I), s.dtype, s.device) for _ in range(s.N)]
+            out += d_w_ih
+    elif needs[X]:
+        out.append(d_gates)
+    if needs[W_HH]:
+        d_w_hh = memory.empty((s.N, 4 * s.H, s.H), s.dtype, s.device)
+        out.append(d_w_hh)
+    if d_x is None and not d_w_ih and d_w_hh is None:
+        return out
+    shared = x is not None and x.dim() == 3
+    for n in range(s.N):
+        a = Gradients(
+            d_gates=d_gates[n],
+            x=x if x is None or shared else x[n],
+            w_ih=None if w_ih is None else w_ih[n],
+            h=h[n],
+            add=shared and n > 0,
+            d_x=d_x if d_x is None or shared else d_x[n],
+            d_w_ih=d_w_ih[n] if d_w_ih else None,
+            d_w_hh=None if d_w_hh is None else d_w_hh[n],
+        )
+        own(made, r, n, a)
     return out
 
 

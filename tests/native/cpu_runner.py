@@ -15,6 +15,9 @@ from native_cases import (
 
 from lstmrep import _native
 
+LARGE = ("d_x", "d_w_ih", "d_w_hh")
+IN_S = ("h", "h_n", "gates", "d_gates", "d_h0", *LARGE)  # outputs of the I/O type, the others are of the compute type
+
 
 class Arena:
     """Buffers of one call; `check` looks at every guard band, and at inputs that must not change."""
@@ -176,14 +179,53 @@ def run_backward(
     return {name: buffer.array.copy() for name, buffer in out.items()}
 
 
+def run_gradients(
+    p: Problem,
+    n: int,
+    d_gates: np.ndarray,
+    h: np.ndarray,
+    threads: int = 2,
+    *,
+    outputs: tuple[str, ...] = LARGE,
+    onto: np.ndarray | None = None,
+) -> dict[str, np.ndarray]:
+    """Outputs of cpu_gradients for recurrence n as stored arrays, d_x added `onto` some. p.x may be batch first."""
+    assert p.x is not None
+    arena = Arena()
+    s, features = storage_type(p.dtype), p.x.shape[-1]
+    x = p.x[n % len(p.x)]
+    strides = tuple(stride // x.itemsize for stride in x.strides[:2])
+    shapes = {"d_x": (p.t, p.b, features), "d_w_ih": (4 * p.h, features), "d_w_hh": (4 * p.h, p.h)}
+    out = {name: arena.out(shapes[name], s) for name in outputs}
+    if onto is not None:
+        out["d_x"].array[...] = onto
+    sizes = DTYPES[p.dtype], p.t, p.b, p.h, features, threads
+    size = _native.cpu_gradients_workspace_bytes(*sizes, "d_x" in out)
+    _native.cpu_gradients(
+        *sizes,
+        d_gates=arena.put(d_gates[n]),
+        x=arena.put(np.ascontiguousarray(x.transpose(1, 0, 2) if strides[0] < strides[1] else x)),
+        x_strides=strides,
+        w_ih=arena.put(p.w_ih[n]),
+        h=arena.put(h[n]),
+        h0=arena.put(None if p.h0 is None else p.h0[n]),
+        lengths=arena.put(None if p.lengths is None else p.lengths[n]),
+        reverse=p.reverse[n],
+        add=onto is not None,
+        workspace=arena.out((size,), np.uint8).address,
+        **{name: out[name].address if name in out else 0 for name in LARGE},
+    )
+    arena.check()
+    return {name: buffer.array.copy() for name, buffer in out.items()}
+
+
 def values(name: str, stored: np.ndarray, p: Problem) -> np.ndarray:
     """Stored output -> float64 values, by the type that output has."""
-    in_s = name in ("h", "h_n", "gates", "d_gates", "d_h0")
-    return decode(stored, p.dtype) if in_s else stored.astype(np.float64)
+    return decode(stored, p.dtype) if name in IN_S else stored.astype(np.float64)
 
 
 def type_of(name: str, p: Problem) -> str:
     """The dtype an output is held in."""
-    if name in ("h", "h_n", "gates", "d_gates", "d_h0"):
+    if name in IN_S:
         return p.dtype
     return "float64" if p.dtype == "float64" else "float32"

@@ -263,6 +263,26 @@ def reference_backward(
     return out
 
 
+def reference_gradients(p: Problem, n: int, d_gates: np.ndarray, h: np.ndarray, real: type) -> dict[str, np.ndarray]:
+    """Gradients of x, W_ih and W_hh of recurrence n in `real`, from stored gate gradients and h; rows one by one."""
+    assert p.x is not None
+    d, states = decode(d_gates[n], p.dtype, real), decode(h[n], p.dtype, real)
+    x, w = decode(p.x[n % len(p.x)], p.dtype, real), decode(p.w_ih[n], p.dtype, real)
+    out = {"d_x": np.zeros(x.shape, real), "d_w_ih": np.zeros(w.shape, real), "d_w_hh": np.zeros((4 * p.h, p.h), real)}
+    for frame, row in np.ndindex(p.t, p.b):
+        if frame >= p.length(n, row):
+            continue
+        step = p.frame(n, row, frame)  # its own inverse
+        now = d[frame, row]
+        out["d_x"][frame, row] = serial_product(now, w)
+        out["d_w_ih"] += now[:, None] * x[frame, row]
+        if step > 0:
+            out["d_w_hh"] += now[:, None] * states[p.frame(n, row, step - 1), row]
+        elif p.h0 is not None:
+            out["d_w_hh"] += now[:, None] * decode(p.h0[n, row], p.dtype, real)
+    return out
+
+
 def tolerance(yardstick: np.ndarray, exact: np.ndarray, dtype: str) -> float:
     """Largest allowed error of an output held in `dtype`: 2 x the yardstick's, plus a few ulp."""
     if exact.size == 0:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
 import pytest
-from cpu_runner import run_backward, run_forward, type_of, values
+from cpu_runner import LARGE, run_backward, run_forward, run_gradients, type_of, values
 from native_cases import (
     Problem,
     assert_close,
@@ -19,6 +20,7 @@ from native_cases import (
     make_problem,
     reference_backward,
     reference_forward,
+    reference_gradients,
     with_input,
 )
 
@@ -120,6 +122,84 @@ def test_the_input_share_formed_in_the_call(isa: str, dtype: str) -> None:
                 assert_same_bits(f"{name}, {how}", first[name], again[name])
         if b <= 4:
             check_forward(p, packed=False)
+
+
+# N, T, B, H, I: one row of one step, an odd number of rows, more rows than are added at once, more gates and columns
+# than a thread's sums hold, no vector filled.
+GRADIENT_SHAPES = (
+    (1, 1, 1, 1, 1),
+    (2, 9, 7, 5, 33),
+    (1, 70, 4, 17, 3),
+    (2, 5, 53, 40, 90),
+    (1, 3, 3, 150, 300),
+    (1, 2, 2, 20, 530),
+)
+
+
+@pytest.mark.parametrize("isa", ISAS)
+@pytest.mark.parametrize("dtype", TYPES)
+def test_gradients_of_the_input_and_the_matrices(isa: str, dtype: str) -> None:
+    _native.set_cpu_isa(isa)
+    for seed, (n, t, b, h, features) in enumerate(GRADIENT_SHAPES):
+        p = make_problem(seed, dtype, "tanh", n, t, b, h, optional="all" if seed % 2 else "random")
+        p = with_input(p, seed, features, shared=seed % 3 != 2, batch_first=seed % 2 == 1)
+        forward = run_forward(p)
+        d_gates = run_backward(p, forward["gates"], forward["c"])["d_gates"]
+        for k in range(n):
+            exact = reference_gradients(p, k, d_gates, forward["h"], judge_type(dtype))
+            yardstick = reference_gradients(p, k, d_gates, forward["h"], compute_type(dtype))
+            got = run_gradients(p, k, d_gates, forward["h"], threads=1)
+            for name, stored in got.items():
+                held = decode(encode(yardstick[name], dtype), dtype)
+                assert_close(name, values(name, stored, p), held, exact[name], dtype)
+            for threads in (2, 3, 5):
+                for name, stored in run_gradients(p, k, d_gates, forward["h"], threads).items():
+                    assert_same_bits(f"{name}, {threads} threads", got[name], stored)
+            for name in LARGE:
+                alone = run_gradients(p, k, d_gates, forward["h"], outputs=(name,))
+                assert_same_bits(f"{name} alone", got[name], alone[name])
+
+
+@pytest.mark.parametrize("isa", ISAS)
+@pytest.mark.parametrize("dtype", TYPES)
+def test_gradients_read_nothing_beyond_a_length(isa: str, dtype: str) -> None:
+    _native.set_cpu_isa(isa)
+    p = with_input(make_problem(2, dtype, "tanh", 2, 6, 5, 17, optional="all"), 2, 9, shared=True)
+    p.lengths = np.array([[0, 1, 3, 6, 9], [2, -4, 6, 5, 0]], dtype=np.int32)
+    p.reverse = [False, True]
+    forward = run_forward(p)
+    d_gates = run_backward(p, forward["gates"], forward["c"])["d_gates"]
+    assert p.x is not None
+    for k in range(p.n):
+        before = run_gradients(p, k, d_gates, forward["h"])
+        behind = np.array([[frame >= p.length(k, b) for b in range(p.b)] for frame in range(p.t)])
+        assert (before["d_x"][behind] == 0).all()
+        x = p.x.copy()
+        x[0, behind] = encode(np.float32("nan"), dtype)
+        for name, stored in run_gradients(replace(p, x=x), k, d_gates, forward["h"]).items():
+            assert_same_bits(name, before[name], stored)
+
+
+@pytest.mark.parametrize("isa", ISAS)
+def test_gradients_of_a_shared_input_are_added(isa: str) -> None:
+    _native.set_cpu_isa(isa)
+    p = with_input(make_problem(4, "float32", "tanh", 2, 9, 7, 33, optional="none"), 4, 75, shared=True)
+    forward = run_forward(p)
+    d_gates = run_backward(p, forward["gates"], forward["c"])["d_gates"]
+    first, second = (run_gradients(p, k, d_gates, forward["h"])["d_x"] for k in range(2))
+    both = run_gradients(p, 1, d_gates, forward["h"], onto=first)["d_x"]
+    assert_same_bits("d_x", both, first + second)
+
+
+@pytest.mark.parametrize("dtype", TYPES)
+@pytest.mark.parametrize(("t", "b"), [(0, 3), (4, 0)])
+def test_gradients_of_no_frames_are_zero(dtype: str, t: int, b: int) -> None:
+    p = with_input(make_problem(1, dtype, "tanh", 1, t, b, 17, optional="all"), 1, 5, shared=True)
+    empty = encode(np.zeros((1, t, b, 68)), dtype), encode(np.zeros((1, t, b, 17)), dtype)
+    made = run_gradients(p, 0, *empty)
+    assert made["d_x"].size == 0
+    assert not made["d_w_ih"].any()
+    assert not made["d_w_hh"].any()
 
 
 def test_an_input_and_its_share_are_refused_together() -> None:

@@ -108,6 +108,20 @@ FAULTS = [
         (INPUT_ROWS,),
     ),
     Fault(
+        "gradients_read_a_pack_too_early",
+        "gradients.h",
+        "share.wait();  // for the panels of others",
+        "if (!PLANTED) share.wait();",
+        (INPUT_ROWS,),
+    ),
+    Fault(
+        "sums_of_gradients_in_one_place",
+        "gradients.h",
+        "scratch.sums + share.thread *",
+        "scratch.sums + (PLANTED ? 0 : share.thread) *",
+        (INPUT_UNITS, INPUT_ROWS),
+    ),
+    Fault(
         "barrier_that_publishes_nothing",
         "parallel.h",
         "__atomic_store_n(&generation, now + 1, __ATOMIC_RELEASE);",

@@ -1,5 +1,6 @@
-// One forward and one backward pass of the CPU kernels of one instruction set, in a program that
-// ThreadSanitizer watches; prints a checksum of all outputs.
+// One forward and one backward pass of the CPU kernels of one instruction set, and where they form
+// the input share the gradients too, in a program that ThreadSanitizer watches; prints a checksum
+// of all outputs.
 //
 //   tsan_driver <dtype 0|1> <N> <T> <B> <H> <packed> <by_rows> <threads> <granted> <fault>
 //
@@ -86,6 +87,48 @@ uint64_t checksum(uint64_t sum, const Bytes& bytes) {
   return sum;
 }
 
+void* aligned(Bytes& bytes) {
+  return reinterpret_cast<void*>((reinterpret_cast<uintptr_t>(bytes.data()) + 63) / 64 * 64);
+}
+
+// The sum with the gradients of x, W_ih and W_hh of all recurrences in it.
+uint64_t gradients(uint64_t sum, const CpuForwardArgs& forward, const Bytes& d_gates) {
+  const CpuProblem& p = forward.p;
+  const size_t io = p.dtype == DType::kBFloat16 ? 2 : 4;
+  const auto of = [&](const void* array, int64_t n, int64_t count) {
+    return static_cast<const char*>(array) + static_cast<size_t>(n * count) * io;
+  };
+  CpuGradientsArgs args = {};
+  args.dtype = p.dtype;
+  args.threads = p.threads;
+  args.t = p.t;
+  args.b = p.b;
+  args.h = p.h;
+  args.i = p.i;
+  args.x_t = forward.x_t;
+  args.x_b = forward.x_b;
+  Bytes d_x(static_cast<size_t>(p.t * p.b * p.i) * io);
+  Bytes d_w_ih(static_cast<size_t>(4 * p.h * p.i) * io),
+      d_w_hh(static_cast<size_t>(4 * p.h * p.h) * io);
+  args.d_x = d_x.data();
+  args.d_w_ih = d_w_ih.data();
+  args.d_w_hh = d_w_hh.data();
+  Bytes space(kernels().gradients_workspace_bytes(args, true) + 64, '\xff');
+  args.workspace = aligned(space);
+  for (int64_t n = 0; n < p.n; ++n) {
+    args.d_gates = of(d_gates.data(), n, p.t * p.b * 4 * p.h);
+    args.x = of(forward.x, n, forward.x_n);
+    args.w_ih = forward.w_ih[n];
+    args.h_out = of(forward.h, n, p.t * p.b * p.h);
+    args.h0 = of(forward.h0, n, p.b * p.h);
+    args.lengths = p.lengths + n * p.b;
+    args.reverse = p.reverse[n];
+    kernels().gradients(args);
+    for (const Bytes* out : {&d_x, &d_w_ih, &d_w_hh}) sum = checksum(sum, *out);
+  }
+  return sum;
+}
+
 uint64_t run(CpuProblem p) {
   Maker make{p.dtype == DType::kBFloat16};
   const int64_t rows = p.n * p.b, frames = p.n * p.t * p.b;
@@ -112,9 +155,6 @@ uint64_t run(CpuProblem p) {
   Bytes h(grad_h.size()), h_n(h0.size()), c_n(c0.size());
   Bytes gates(gates_x.size()), c(static_cast<size_t>(frames * p.h) * sizeof(float));
   Bytes forward_space(kernels().workspace_bytes(p, false) + 64, '\xff');
-  const auto aligned = [](Bytes& bytes) {
-    return reinterpret_cast<void*>((reinterpret_cast<uintptr_t>(bytes.data()) + 63) / 64 * 64);
-  };
   p.workspace = aligned(forward_space);
   lstmrep::CpuForwardArgs args = {};
   args.p = p;
@@ -144,6 +184,7 @@ uint64_t run(CpuProblem p) {
   for (const Bytes* out :
        {&h, &h_n, &c_n, &gates, &c, &d_gates, &d_h0, &d_c0, &d_bias, &d_peephole})
     sum = checksum(sum, *out);
+  if (p.i) sum = gradients(sum, args, d_gates);
   return sum;
 }
 

@@ -1,0 +1,181 @@
+// Gradients of x, W_ih and W_hh of one recurrence, from the gate gradients of all its frames.
+//
+//   d_x[r, :]    = d[r, :] W_ih                         r a frame of a row, T B in all
+//   d_W_ih[m, :] = sum over r of d[r, m] x[r, :]        m a gate of a unit, 4H in all
+//   d_W_hh[m, :] = sum over r of d[r, m] h'[r, :]       h' the state before the frame's step
+// All by the micro-kernel of gemm.h. For d_x a thread owns rows, for the matrices it owns panels of
+// m with all their columns: it adds kGradientRows rows at a time to sums that stay in its
+// second-level cache, and writes each sum once. Both factors of those are read as they lie, rows of
+// d and rows of x or h', packed without a transpose. Sums run in C over 4H (d_x) or over the rows
+// in order, in blocks that depend on nothing else: not on the threads. Frames beyond a sequence's
+// end count as zero, whatever x holds there.
+#pragma once
+
+#include "cpu/gemm.h"
+#include "cpu/pack.h"
+#include "cpu/parallel.h"
+#include "cpu/workspace.h"
+
+namespace lstmrep {
+namespace {
+
+template <class S>
+struct Gradients {
+  using C = typename Io<S>::C;
+  using V = Vec<C>;
+  static constexpr int kL = kLanes<C>;
+  static constexpr int64_t kWidth = kPanelWidth<S>;
+
+  const CpuGradientsArgs& args;
+  GradientsScratch<S> scratch;
+
+  Gradients(const CpuGradientsArgs& a, Carver carver) : args(a), scratch(a, a.d_x, carver) {}
+
+  const S* d_row(int64_t r) const { return static_cast<const S*>(args.d_gates) + r * 4 * args.h; }
+
+  bool active(int64_t t, int64_t b) const { return !args.lengths || t < args.lengths[b]; }
+
+  // Null for a row that counts as zero.
+  const S* x_row(int64_t t, int64_t b) const {
+    return active(t, b) ? static_cast<const S*>(args.x) + t * args.x_t + b * args.x_b : nullptr;
+  }
+
+  const S* h_row_before(int64_t t, int64_t b) const {
+    if (!active(t, b)) return nullptr;
+    const S* h = static_cast<const S*>(args.h_out);  // [T, B, H]
+    const S* h0 = static_cast<const S*>(args.h0);    // [B, H], may be null
+    const int64_t last =
+        args.lengths && args.lengths[b] < args.t ? args.lengths[b] - 1 : args.t - 1;
+    const bool first_step = t == (args.reverse ? last : 0);
+    if (first_step) return h0 ? h0 + b * args.h : nullptr;
+    return h + ((args.reverse ? t + 1 : t - 1) * args.b + b) * args.h;
+  }
+
+  void pack_weights(const Share& share) const {
+    const S* w = static_cast<const S*>(args.w_ih);  // [4H, I]
+    const int64_t panels = ceil_div(args.i, kWidth);
+    for (int64_t panel = share.begin(panels); panel < share.end(panels); ++panel) {
+      pack_unit_panel<S>(4 * args.h, args.i, panel * kWidth,
+                         scratch.weights + panel * scratch.depth * kWidth,
+                         [&](int64_t j) { return w + j * args.i; });
+    }
+  }
+
+  void input_gradient(const Share& share) const {
+    S* d_x = static_cast<S*>(args.d_x);  // [T, B, I]
+    const int64_t rows = args.t * args.b;
+    Operand<S>* d = scratch.rows + share.thread * (kShareRows + kTileRows) * scratch.ldd;
+    C* products = scratch.products + share.thread * (kShareRows + kTileRows) * kWidth;
+    for (int64_t r0 = share.begin(rows); r0 < share.end(rows); r0 += kShareRows) {
+      const int64_t left = share.end(rows) - r0;
+      const int64_t count = left < kShareRows ? left : kShareRows;
+      for (int64_t r = 0; r < count; ++r) take_row(d_row(r0 + r), d + r * scratch.ldd);
+      for (int64_t u0 = 0; u0 < args.i; u0 += kWidth) {
+        panel_product<S>(RowMajor<S>{d, scratch.ldd}, count, scratch.weights + u0 * scratch.depth,
+                         scratch.depth, scratch.far, false, products, [](int64_t) { return true; });
+        for (int64_t r = 0; r < count; ++r) {
+          for (int v = 0; v < 4 && u0 + v * kL < args.i; ++v) {
+            S* to = d_x + (r0 + r) * args.i + u0 + v * kL;
+            const int64_t there = args.i - u0 - v * kL;
+            V sum = load_raw<V>(products + r * kWidth + v * kL);
+            if (args.add) sum += Io<S>::load(to, there);
+            Io<S>::store(to, sum, there);
+          }
+        }
+      }
+    }
+  }
+
+  // A row of gate gradients as operands, zeros behind it.
+  void take_row(const S* from, Operand<S>* to) const {
+    for (int64_t k = 0; k < scratch.depth; k += kL) {
+      const int64_t there = k < 4 * args.h ? 4 * args.h - k : 0;
+      Io<Operand<S>>::store(to + k, there ? Io<S>::load(from + k, there) : V{}, scratch.depth - k);
+    }
+  }
+
+  // Columns of W_ih, then of W_hh: a panel of columns of one of them.
+  struct Columns {
+    S* d_w;  // [4H, width], out
+    int64_t width, u0;
+    bool input;
+  };
+  int64_t column_panels() const {
+    return (args.d_w_ih ? ceil_div(args.i, kWidth) : 0) +
+           (args.d_w_hh ? ceil_div(args.h, kWidth) : 0);
+  }
+  Columns columns_of(int64_t panel) const {
+    const int64_t of_input = args.d_w_ih ? ceil_div(args.i, kWidth) : 0;
+    if (panel < of_input) return {static_cast<S*>(args.d_w_ih), args.i, panel * kWidth, true};
+    return {static_cast<S*>(args.d_w_hh), args.h, (panel - of_input) * kWidth, false};
+  }
+
+  // Panels of m from m0 on, `count` of them, with up to kGradientColumns panels of columns from n0.
+  void weight_gradients(const Share& share, int64_t m0, int64_t count, int64_t n0,
+                        int64_t n1) const {
+    Operand<S>* d = scratch.d + share.thread * kGradientPanels * kGradientRows * kWidth;
+    Operand<S>* inputs = scratch.inputs + share.thread * kGradientRows * kWidth;
+    C* sums = scratch.sums + share.thread * kGradientPanels * kGradientColumns * kWidth * kWidth;
+    const int64_t rows = args.t * args.b;
+    for (int64_t r0 = 0; r0 < rows; r0 += kGradientRows) {
+      const int64_t left = rows - r0 < kGradientRows ? rows - r0 : kGradientRows;
+      const int64_t depth = padded_depth<S>(left);
+      for (int64_t m = 0; m < count; ++m) {
+        pack_unit_panel<S>(left, 4 * args.h, (m0 + m) * kWidth, d + m * kGradientRows * kWidth,
+                           [&](int64_t j) { return d_row(r0 + j); });
+      }
+      for (int64_t n = n0; n < n1; ++n) {
+        const Columns columns = columns_of(n);
+        int64_t t = r0 / args.b, b = r0 % args.b;
+        pack_unit_panel<S>(left, columns.width, columns.u0, inputs, [&](int64_t) {
+          const S* row = columns.input ? x_row(t, b) : h_row_before(t, b);
+          if (++b == args.b) b = 0, ++t;
+          return row;
+        });
+        for (int64_t m = 0; m < count; ++m) {
+          panel_product<S>(PanelMajor<S>{d + m * kGradientRows * kWidth}, kWidth, inputs, depth,
+                           false, r0 > 0, sums + ((n - n0) * kGradientPanels + m) * kWidth * kWidth,
+                           [](int64_t) { return true; });
+        }
+      }
+    }
+    for (int64_t n = n0; n < n1; ++n) {
+      const Columns columns = columns_of(n);
+      for (int64_t m = 0; m < count * kWidth && m0 * kWidth + m < 4 * args.h; ++m) {
+        const C* sum = sums + ((n - n0) * kGradientPanels * kWidth + m) * kWidth;
+        S* to = columns.d_w + (m0 * kWidth + m) * columns.width + columns.u0;
+        for (int64_t u = 0; u < kWidth && columns.u0 + u < columns.width; u += kL) {
+          Io<S>::store(to + u, rows ? load_raw<V>(sum + u) : V{}, columns.width - columns.u0 - u);
+        }
+      }
+    }
+  }
+
+  void run() const {
+    const int64_t panels = ceil_div(4 * args.h, kWidth), columns = column_panels();
+    run_team(args.threads, args.t * args.b + panels, [&](const Share& share) {
+      const TileScope<S> tiles;
+      if (args.d_x) pack_weights(share);
+      for (int64_t m = share.begin(panels); m < share.end(panels); m += kGradientPanels) {
+        const int64_t left = share.end(panels) - m;
+        const int64_t count = left < kGradientPanels ? left : kGradientPanels;
+        for (int64_t n = 0; n < columns; n += kGradientColumns) {
+          weight_gradients(share, m, count, n,
+                           n + kGradientColumns < columns ? n + kGradientColumns : columns);
+        }
+      }
+      if (!args.d_x) return;
+      share.wait();  // for the panels of others
+      input_gradient(share);
+    });
+  }
+};
+
+template <class S>
+void gradients_of(const CpuGradientsArgs& args) {
+  const Carver carver{static_cast<char*>(args.workspace), 0};
+  Gradients<S>(args, carver).run();
+}
+
+}  // namespace
+}  // namespace lstmrep
