@@ -46,10 +46,11 @@ def cpu_forward(
     x: int,  # S, or 0
     x_strides: tuple[int, int, int],  # of x along N, T and B, in elements
     w_ih: Sequence[int],  # N addresses of [4H, I] S, or empty
-    bias: int,  # [N, 4H] C, or 0
+    vectors_as_io: bool,  # V, the type of biases and peepholes, is S, else C
+    bias: Sequence[int],  # N addresses of [4H] V, or empty
     w_hh: Sequence[int],  # N addresses of [4H, H] S
     packs: Sequence[int],  # N addresses of what cpu_pack made with this instruction set, or empty
-    peephole: int,  # [N, 3, H] C, or 0
+    peephole: Sequence[int],  # 3 N addresses of [H] V, or empty
     h0: int,  # [N, B, H] S, or 0
     c0: int,  # [N, B, H] C, or 0
     lengths: int,  # [N, B] int32, or 0
@@ -72,7 +73,8 @@ def cpu_backward(
     B: int,
     H: int,
     w_hh: Sequence[int],  # N addresses of [4H, H] S
-    peephole: int,  # [N, 3, H] C, or 0
+    vectors_as_io: bool,  # as above, and of their gradients
+    peephole: Sequence[int],  # 3 N addresses of [H] V, or empty
     c0: int,  # [N, B, H] C, or 0
     lengths: int,  # [N, B] int32, or 0
     reverse: Sequence[bool],  # N
@@ -84,8 +86,8 @@ def cpu_backward(
     d_gates: int,  # [N, T, B, 4H] S, out; may be gates
     d_h0: int,  # [N, B, H] S, out, or 0
     d_c0: int,  # [N, B, H] C, out, or 0
-    d_bias: int,  # [N, 4H] C, out, or 0
-    d_peephole: int,  # [N, 3, H] C, out, or 0
+    d_bias: int,  # [N, 4H] V, out, or 0
+    d_peephole: int,  # [N, 3, H] V, out, or 0
     workspace: int,  # cpu_workspace_bytes, 64-byte aligned, scratch
 ) -> None: ...
 def cpu_gradients_workspace_bytes(

@@ -73,6 +73,7 @@ CPU_TURNED_WEIGHTS = 1 << 20
 # many multiply-adds.
 CPU_GRADIENTS_ISAS = ("avx512_bf16",)
 CPU_GRADIENTS_PAIRS = 1 << 16
+CPU_GRADIENTS_ROWS = 64  # fewer do not pay for packing a W_ih beyond the second-level cache
 CPU_GRADIENTS_WORK = 1 << 17
 CPU_PAIR_ISAS = ("avx512_bf16", "amx")  # whose bfloat16 packs are bfloat16; other packs are float32 or float64
 # Modelled times closer than this are a tie: a host may be slower than the model has it. One launch goes before 2T.
@@ -230,7 +231,10 @@ def cpu_gradients(problem: Problem, machine: Machine) -> int:
     gates, features = GATES * problem.hidden_size, problem.input_size
     small = gates * max(features, problem.hidden_size) <= CPU_GRADIENTS_PAIRS
     measured = problem.dtype == "float32" or (problem.dtype == "bfloat16" and small)
+    few = problem.steps * problem.batch < CPU_GRADIENTS_ROWS
     if machine.isa not in CPU_GRADIENTS_ISAS or not measured:
+        return 0
+    if few and _pack_bytes(problem, machine, features) > CPU_ROWS_BYTES:
         return 0
     work = problem.steps * problem.batch * gates * (2 * features + problem.hidden_size)
     return min(machine.threads, 1 + work // CPU_GRADIENTS_WORK)

@@ -168,9 +168,9 @@ def test_recompute_lowers_the_peak(dtype):
     # The gates of both layers are not held, and the gradient takes the place of those formed again; against that stand
     # h and c moved by a step, and three times the sums of one block of frames in float32.
     gates = t * b * 4 * h * weights[0].element_size()
-    moved = t * b * h * (weights[0].element_size() + 4)
+    copies = t * b * h * (weights[0].element_size() + 4)
     sums = RECOMPUTE_ROWS * 4 * h * 4
-    assert recomputed <= stored - 2 * gates + moved + 3 * sums < stored, (stored, recomputed)
+    assert recomputed <= stored - 2 * gates + copies + 3 * sums < stored, (stored, recomputed)
 
 
 @pytest.mark.parametrize("backend", WITH_CUDA)

@@ -219,7 +219,8 @@ def test_the_kernel_forms_the_input_share_where_w_ih_is_small():
 
 def test_gradients_are_formed_by_the_kernels_where_that_was_measured_to_be_faster():
     def gradients(hidden: int, isa: str = "avx512_bf16", **more: object) -> int:
-        problem = Problem(hidden, input_size=hidden, training=True, device="cpu", **more)  # type: ignore[arg-type]
+        more = {"steps": 100, "training": True, **more}
+        problem = Problem(hidden, input_size=hidden, **more)  # type: ignore[arg-type]
         made = plan(problem, Machine(threads=2, isa=isa))
         note = f"gradients of x, W_ih and W_hh by the kernels' own products, {made.gradients} threads"
         assert (note in made.notes) == (made.gradients > 1)
@@ -230,6 +231,7 @@ def test_gradients_are_formed_by_the_kernels_where_that_was_measured_to_be_faste
     assert gradients(256, dtype="bfloat16") == gradients(128, dtype="float64") == 0
     assert gradients(128, isa="amx") == gradients(128, isa="avx2") == 0
     assert gradients(16, steps=2) == 1
+    assert gradients(1024, steps=63) == 0 and gradients(1024, steps=64) == 2
 
 
 def test_the_input_share_of_few_frames_is_formed_the_other_way_round():

@@ -48,18 +48,19 @@ inline std::vector<const void*> pointers(const char* name, const std::vector<Add
 // A problem with the storage behind its arrays of N values.
 struct OwnedProblem {
   CpuProblem p = {};
-  std::vector<const void*> w_hh;
+  std::vector<const void*> w_hh, peephole;
   std::unique_ptr<bool[]> reverse;
 
   OwnedProblem(int dtype, int cell, int threads, bool packed, bool by_rows, int64_t n, int64_t t,
-               int64_t b, int64_t h, const std::vector<Address>& weights,
-               const std::vector<bool>& reversed) {
+               int64_t b, int64_t h, const std::vector<Address>& weights, bool vectors_as_io,
+               const std::vector<Address>& peepholes, const std::vector<bool>& reversed) {
     code("dtype", dtype, kDTypes);
     code("cell", cell, kCells);
     at_least("threads", threads, 1);
     check_sizes(n, t, b, h);
     check_rows(packed, by_rows, b);
     w_hh = pointers("w_hh", weights, n);
+    peephole = pointers("peephole", peepholes, peepholes.empty() ? 0 : 3 * n);
     list_length("reverse", reversed.size(), n);
     reverse = std::make_unique<bool[]>(static_cast<size_t>(n));
     for (int64_t j = 0; j < n; ++j) reverse[j] = reversed[j];
@@ -73,6 +74,8 @@ struct OwnedProblem {
     p.b = b;
     p.h = h;
     p.w_hh = w_hh.data();
+    p.vectors_as_io = vectors_as_io;
+    p.peephole = peephole.empty() ? nullptr : peephole.data();
     p.reverse = reverse.get();
   }
 };
@@ -114,16 +117,18 @@ inline void cpu_pack(int dtype, int64_t h, Address w_hh, Address pack) {
 
 inline void cpu_forward(int dtype, int cell, int threads, bool packed, bool by_rows, int64_t n,
                         int64_t t, int64_t b, int64_t h, int64_t i, Address gates_x, Address x,
-                        std::array<int64_t, 3> x_strides, std::vector<Address> w_ih, Address bias,
-                        std::vector<Address> w_hh, std::vector<Address> packs, Address peephole,
-                        Address h0, Address c0, Address lengths, std::vector<bool> reverse,
-                        Address h_out, Address h_n, Address c_n, Address gates, Address c,
-                        Address workspace) {
-  OwnedProblem owned(dtype, cell, threads, packed, by_rows, n, t, b, h, w_hh, reverse);
+                        std::array<int64_t, 3> x_strides, std::vector<Address> w_ih,
+                        bool vectors_as_io, std::vector<Address> bias, std::vector<Address> w_hh,
+                        std::vector<Address> packs, std::vector<Address> peephole, Address h0,
+                        Address c0, Address lengths, std::vector<bool> reverse, Address h_out,
+                        Address h_n, Address c_n, Address gates, Address c, Address workspace) {
+  OwnedProblem owned(dtype, cell, threads, packed, by_rows, n, t, b, h, w_hh, vectors_as_io,
+                     peephole, reverse);
   require(packed || packs.empty(), "packs must be empty where packed is false");
   const std::vector<const void*> kept = pointers("packs", packs, packs.empty() ? 0 : n);
   at_least("I", i, 0);
   const std::vector<const void*> input_weights = pointers("w_ih", w_ih, i ? n : 0);
+  const std::vector<const void*> biases = pointers("bias", bias, bias.empty() ? 0 : n);
   if (i) {
     not_null("x", x, t * b);
     require(gates_x == 0, "gates_x must be null where x is given");
@@ -134,7 +139,6 @@ inline void cpu_forward(int dtype, int cell, int threads, bool packed, bool by_r
   not_null("workspace", workspace, n * h);
   CpuForwardArgs args = {};
   args.p = owned.p;
-  args.p.peephole = pointer(peephole);
   args.p.c0 = pointer(c0);
   args.p.lengths = pointer<const int32_t>(lengths);
   args.p.workspace = pointer(workspace);
@@ -145,7 +149,7 @@ inline void cpu_forward(int dtype, int cell, int threads, bool packed, bool by_r
   args.x_t = x_strides[1];
   args.x_b = x_strides[2];
   args.w_ih = input_weights.data();
-  args.bias = pointer(bias);
+  args.bias = biases.empty() ? nullptr : biases.data();
   args.h0 = pointer(h0);
   args.packs = kept.empty() ? nullptr : kept.data();
   args.h = pointer(h_out);
@@ -159,18 +163,19 @@ inline void cpu_forward(int dtype, int cell, int threads, bool packed, bool by_r
 
 inline void cpu_backward(int dtype, int cell, int threads, bool packed, bool by_rows, int64_t n,
                          int64_t t, int64_t b, int64_t h, std::vector<Address> w_hh,
-                         Address peephole, Address c0, Address lengths, std::vector<bool> reverse,
-                         Address gates, Address c, Address grad_h, Address grad_h_n,
-                         Address grad_c_n, Address d_gates, Address d_h0, Address d_c0,
-                         Address d_bias, Address d_peephole, Address workspace) {
-  OwnedProblem owned(dtype, cell, threads, packed, by_rows, n, t, b, h, w_hh, reverse);
+                         bool vectors_as_io, std::vector<Address> peephole, Address c0,
+                         Address lengths, std::vector<bool> reverse, Address gates, Address c,
+                         Address grad_h, Address grad_h_n, Address grad_c_n, Address d_gates,
+                         Address d_h0, Address d_c0, Address d_bias, Address d_peephole,
+                         Address workspace) {
+  OwnedProblem owned(dtype, cell, threads, packed, by_rows, n, t, b, h, w_hh, vectors_as_io,
+                     peephole, reverse);
   not_null("gates", gates, n * t * b);
   not_null("c", c, n * t * b);
   not_null("d_gates", d_gates, n * t * b);
   not_null("workspace", workspace, n * h);
   CpuBackwardArgs args = {};
   args.p = owned.p;
-  args.p.peephole = pointer(peephole);
   args.p.c0 = pointer(c0);
   args.p.lengths = pointer<const int32_t>(lengths);
   args.p.workspace = pointer(workspace);

@@ -59,14 +59,14 @@ void define_cpu(py::module_& m) {
   m.def("cpu_pack", cpu_pack, arg("dtype"), arg("H"), arg("w_hh"), arg("pack"));
   m.def("cpu_forward", cpu_forward, arg("dtype"), arg("cell"), arg("threads"), arg("packed"),
         arg("by_rows"), arg("N"), arg("T"), arg("B"), arg("H"), arg("I"), arg("gates_x"), arg("x"),
-        arg("x_strides"), arg("w_ih"), arg("bias"), arg("w_hh"), arg("packs"), arg("peephole"),
-        arg("h0"), arg("c0"), arg("lengths"), arg("reverse"), arg("h"), arg("h_n"), arg("c_n"),
-        arg("gates"), arg("c"), arg("workspace"));
+        arg("x_strides"), arg("w_ih"), arg("vectors_as_io"), arg("bias"), arg("w_hh"), arg("packs"),
+        arg("peephole"), arg("h0"), arg("c0"), arg("lengths"), arg("reverse"), arg("h"), arg("h_n"),
+        arg("c_n"), arg("gates"), arg("c"), arg("workspace"));
   m.def("cpu_backward", cpu_backward, arg("dtype"), arg("cell"), arg("threads"), arg("packed"),
-        arg("by_rows"), arg("N"), arg("T"), arg("B"), arg("H"), arg("w_hh"), arg("peephole"),
-        arg("c0"), arg("lengths"), arg("reverse"), arg("gates"), arg("c"), arg("grad_h"),
-        arg("grad_h_n"), arg("grad_c_n"), arg("d_gates"), arg("d_h0"), arg("d_c0"), arg("d_bias"),
-        arg("d_peephole"), arg("workspace"));
+        arg("by_rows"), arg("N"), arg("T"), arg("B"), arg("H"), arg("w_hh"), arg("vectors_as_io"),
+        arg("peephole"), arg("c0"), arg("lengths"), arg("reverse"), arg("gates"), arg("c"),
+        arg("grad_h"), arg("grad_h_n"), arg("grad_c_n"), arg("d_gates"), arg("d_h0"), arg("d_c0"),
+        arg("d_bias"), arg("d_peephole"), arg("workspace"));
   m.def("cpu_gradients_workspace_bytes", cpu_gradients_workspace_bytes, arg("dtype"), arg("T"),
         arg("B"), arg("H"), arg("I"), arg("threads"), arg("input"));
   m.def("cpu_gradients", cpu_gradients, arg("dtype"), arg("T"), arg("B"), arg("H"), arg("I"),

@@ -81,7 +81,6 @@ struct Backward {
   void cells(int64_t n, int64_t b0, int64_t b1, int64_t t, int64_t u, const C* products,
              int64_t stride, double* totals) const {
     using Math = typename MathOf<C>::type;
-    const C* peephole = static_cast<const C*>(p.peephole);     // [N, 3, H], may be null
     const C* c0 = static_cast<const C*>(p.c0);                 // [N, B, H], may be null
     const S* gates = static_cast<const S*>(args.gates);        // [N, T, B, 4H]
     const C* c = static_cast<const C*>(args.c);                // [N, T, B, H]
@@ -90,13 +89,7 @@ struct Backward {
     const C* grad_c_n = static_cast<const C*>(args.grad_c_n);  // [N, B, H], may be null
     S* d_gates = static_cast<S*>(args.d_gates);                // [N, T, B, 4H]
     const int64_t size = p.h, units = kWhole ? kL : size - u;
-    PeepholeValues<V> peep = {peephole != nullptr, V{}, V{}, V{}};
-    if (peephole) {
-      const C* first = peephole + n * 3 * size + u;
-      peep.i = load_first<V>(first, units);
-      peep.f = load_first<V>(first + size, units);
-      peep.o = load_first<V>(first + 2 * size, units);
-    }
+    const PeepholeValues<V> peep = load_peepholes<S, V>(p, n, u, units);
     V sums[kSums] = {};
     for (int64_t b = b0; b < b1; ++b) {
       const int64_t length = row_length(p, n, b);
@@ -237,8 +230,6 @@ struct Backward {
   }
 
   void finish_sums(int64_t n, int64_t panel) const {
-    C* d_bias = static_cast<C*>(args.d_bias);          // [N, 4H], may be null
-    C* d_peephole = static_cast<C*>(args.d_peephole);  // [N, 3, H], may be null
     const int64_t u0 = panel * 4 * kL;
     for (int64_t j = 0; j < 4 * kL && u0 + j < p.h; ++j) {
       for (int q = 0; q < kSums; ++q) {
@@ -247,11 +238,21 @@ struct Backward {
           total += scratch.totals[sums_at(n, block, panel) + q * 4 * kL + j];
         }
         if (q < kGates) {
-          if (d_bias) d_bias[(n * 4 + q) * p.h + u0 + j] = static_cast<C>(total);
-        } else if (d_peephole) {
-          d_peephole[(n * 3 + q - kGates) * p.h + u0 + j] = static_cast<C>(total);
+          put(args.d_bias, (n * kGates + q) * p.h + u0 + j, total);
+        } else {
+          put(args.d_peephole, (n * kPeepholes + q - kGates) * p.h + u0 + j, total);
         }
       }
+    }
+  }
+
+  // Into an array of V, which may be null.
+  void put(void* array, int64_t at, double total) const {
+    const C value = static_cast<C>(total);
+    if (array && p.vectors_as_io) {
+      Io<S>::store(static_cast<S*>(array) + at, splat<V>(value), 1);
+    } else if (array) {
+      static_cast<C*>(array)[at] = value;
     }
   }
 

@@ -155,24 +155,16 @@ struct Forward {
   void cells(const Part& part, int64_t u0, int64_t t, const C* products, const C* shares) const {
     using Math = typename MathOf<C>::type;
     const S* gates_x = static_cast<const S*>(args.gates_x);  // [N, T, B, 4H], may be null
-    const C* bias = static_cast<const C*>(args.bias);        // [N, 4H], may be null
-    const C* peephole = static_cast<const C*>(p.peephole);   // [N, 3, H], may be null
     S* h = static_cast<S*>(args.h);                          // [N, T, B, H]
     S* gates = static_cast<S*>(args.gates);                  // [N, T, B, 4H], may be null
     C* c = static_cast<C*>(args.c);                          // [N, T, B, H], may be null
     const int64_t n = part.n, size = p.h, units = kWhole ? kL : size - u0;
     const int now = static_cast<int>(t & 1);
     V biases[kGates] = {};
-    for (int g = 0; bias && g < kGates; ++g) {
-      biases[g] = load_first<V>(bias + (n * 4 + g) * size + u0, units);
+    for (int g = 0; args.bias && g < kGates; ++g) {
+      biases[g] = load_vector<S>(p, args.bias[n], g * size + u0, units);
     }
-    PeepholeValues<V> peep = {peephole != nullptr, V{}, V{}, V{}};
-    if (peephole) {
-      const C* first = peephole + n * 3 * size + u0;
-      peep.i = load_first<V>(first, units);
-      peep.f = load_first<V>(first + size, units);
-      peep.o = load_first<V>(first + 2 * size, units);
-    }
+    const PeepholeValues<V> peep = load_peepholes<S, V>(p, n, u0, units);
     const auto sum = [&](int64_t b, int64_t at, int g) {
       const int64_t place = ((b - part.row) * 4 + g) * kL;
       V z = load_raw<V>(products + place);

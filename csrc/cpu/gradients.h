@@ -51,17 +51,24 @@ struct Gradients {
     return h + ((args.reverse ? t + 1 : t - 1) * args.b + b) * args.h;
   }
 
-  void pack_weights(const Share& share) const {
+  // Columns of x whose panels of W_ih are packed together with that of column u0 first.
+  int64_t end_of(int64_t u0) const {
+    const int64_t end = u0 + scratch.at_once * kWidth;
+    return end < args.i ? end : args.i;
+  }
+
+  void pack_weights(const Share& share, int64_t u0) const {
     const S* w = static_cast<const S*>(args.w_ih);  // [4H, I]
-    const int64_t panels = ceil_div(args.i, kWidth);
+    const int64_t panels = ceil_div(end_of(u0) - u0, kWidth);
     for (int64_t panel = share.begin(panels); panel < share.end(panels); ++panel) {
-      pack_unit_panel<S>(4 * args.h, args.i, panel * kWidth,
+      pack_unit_panel<S>(4 * args.h, args.i, u0 + panel * kWidth,
                          scratch.weights + panel * scratch.depth * kWidth,
                          [&](int64_t j) { return w + j * args.i; });
     }
   }
 
-  void input_gradient(const Share& share) const {
+  // Of the columns whose panels are packed.
+  void input_gradient(const Share& share, int64_t first) const {
     S* d_x = static_cast<S*>(args.d_x);  // [T, B, I]
     const int64_t rows = args.t * args.b;
     Operand<S>* d = scratch.rows + share.thread * (kShareRows + kTileRows) * scratch.ldd;
@@ -70,9 +77,10 @@ struct Gradients {
       const int64_t left = share.end(rows) - r0;
       const int64_t count = left < kShareRows ? left : kShareRows;
       for (int64_t r = 0; r < count; ++r) take_row(d_row(r0 + r), d + r * scratch.ldd);
-      for (int64_t u0 = 0; u0 < args.i; u0 += kWidth) {
-        panel_product<S>(RowMajor<S>{d, scratch.ldd}, count, scratch.weights + u0 * scratch.depth,
-                         scratch.depth, scratch.far, false, products, [](int64_t) { return true; });
+      for (int64_t u0 = first; u0 < end_of(first); u0 += kWidth) {
+        const Operand<S>* panel = scratch.weights + (u0 - first) * scratch.depth;
+        panel_product<S>(RowMajor<S>{d, scratch.ldd}, count, panel, scratch.depth, scratch.far,
+                         false, products, [](int64_t) { return true; });
         for (int64_t r = 0; r < count; ++r) {
           for (int v = 0; v < 4 && u0 + v * kL < args.i; ++v) {
             S* to = d_x + (r0 + r) * args.i + u0 + v * kL;
@@ -155,7 +163,7 @@ struct Gradients {
     const int64_t panels = ceil_div(4 * args.h, kWidth), columns = column_panels();
     run_team(args.threads, args.t * args.b + panels, [&](const Share& share) {
       const TileScope<S> tiles;
-      if (args.d_x) pack_weights(share);
+      if (args.d_x) pack_weights(share, 0);
       for (int64_t m = share.begin(panels); m < share.end(panels); m += kGradientPanels) {
         const int64_t left = share.end(panels) - m;
         const int64_t count = left < kGradientPanels ? left : kGradientPanels;
@@ -164,9 +172,14 @@ struct Gradients {
                            n + kGradientColumns < columns ? n + kGradientColumns : columns);
         }
       }
-      if (!args.d_x) return;
-      share.wait();  // for the panels of others
-      input_gradient(share);
+      for (int64_t u0 = 0; args.d_x && u0 < args.i; u0 = end_of(u0)) {
+        if (u0 > 0) {
+          share.wait();  // until all have read the panels before
+          pack_weights(share, u0);
+        }
+        share.wait();  // for the panels of others
+        input_gradient(share, u0);
+      }
     });
   }
 };

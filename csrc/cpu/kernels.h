@@ -23,11 +23,12 @@ struct CpuProblem {
   int64_t n, t, b, h;
   int64_t i;                // features of x where forward forms the input share itself, else 0
   const void* const* w_hh;  // N pointers to [4H, H] S
-  const void* peephole;     // [N, 3, H] C, may be null
-  const void* c0;           // [N, B, H] C, may be null: zeros
-  const int32_t* lengths;   // [N, B], may be null: all T
-  const bool* reverse;      // [N]
-  void* workspace;          // scratch, see workspace_bytes
+  bool vectors_as_io;       // V, the type of biases and peepholes and of their gradients: S, else C
+  const void* const* peephole;  // 3 N pointers to [H] V: i, f, o of each recurrence; may be null
+  const void* c0;               // [N, B, H] C, may be null: zeros
+  const int32_t* lengths;       // [N, B], may be null: all T
+  const bool* reverse;          // [N]
+  void* workspace;              // scratch, see workspace_bytes
 };
 
 struct CpuForwardArgs {
@@ -36,7 +37,7 @@ struct CpuForwardArgs {
   const void* x;             // S, frame (n, t, b) at n x_n + t x_t + b x_b; null unless p.i > 0
   int64_t x_n, x_t, x_b;     // in elements
   const void* const* w_ih;   // N pointers to [4H, I] S, beside x
-  const void* bias;          // [N, 4H] C, may be null
+  const void* const* bias;   // N pointers to [4H] V, may be null
   const void* h0;            // [N, B, H] S, may be null: zeros
   const void* const* packs;  // N pointers to what `pack` made, may be null: made in the call
   void* h;                   // [N, T, B, H] S, out
@@ -56,8 +57,8 @@ struct CpuBackwardArgs {
   void* d_gates;         // [N, T, B, 4H] S, out, may be gates
   void* d_h0;            // [N, B, H] S, out, may be null
   void* d_c0;            // [N, B, H] C, out, may be null
-  void* d_bias;          // [N, 4H] C, out, may be null
-  void* d_peephole;      // [N, 3, H] C, out, may be null
+  void* d_bias;          // [N, 4H] V, out, may be null
+  void* d_peephole;      // [N, 3, H] V, out, may be null
 };
 
 // Of one recurrence.

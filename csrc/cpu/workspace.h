@@ -5,6 +5,7 @@
 // rows of a batch would otherwise fall into the same cache sets. Here too: which thread owns what.
 #pragma once
 
+#include "cell/lstm_cell.h"
 #include "cpu/kernels.h"
 #include "cpu/operand.h"
 #include "cpu/parallel.h"
@@ -129,13 +130,15 @@ struct BackwardScratch {
 // Of the gradients of W_ih and W_hh: rows that are added at once, and panels of gates by panels of
 // columns whose sums a thread keeps, 512 KiB of float.
 constexpr int64_t kGradientRows = 128, kGradientPanels = 8, kGradientColumns = 4;
+// Of the gradient of x: bytes of W_ih that are packed at once.
+constexpr int64_t kGradientWeights = int64_t{16} << 20;
 
 template <class S>
 struct GradientsScratch {
   using C = typename Io<S>::C;
-  int64_t depth, ldd;
+  int64_t depth, ldd, at_once;
   bool far;             // weights are read from beyond the second-level cache
-  Operand<S>* weights;  // [panels of I, depth, 4, lanes]: W_ih, null where d_x is not wanted
+  Operand<S>* weights;  // [at_once, depth, 4, lanes]: panels of W_ih, null where d_x is not wanted
   Operand<S>* rows;     // [threads, kShareRows to the next tile, ldd]
   C* products;          // [threads, kShareRows to the next tile, 4, lanes]
   Operand<S>* d;        // [threads, kGradientPanels, kGradientRows, 4, lanes]
@@ -146,12 +149,14 @@ struct GradientsScratch {
     constexpr int64_t kWidth = 4 * kLanes<C>;
     depth = padded_depth<S>(4 * a.h);
     ldd = padded_row<S>(4 * a.h);
-    const int64_t packed = ceil_div(a.i, kWidth) * depth * kWidth;
-    far = packed * static_cast<int64_t>(sizeof(Operand<S>)) > int64_t{1} << 20;
-    weights = input ? carver.take<Operand<S>>(packed) : nullptr;
-    const int64_t at_once = input ? a.threads * (kShareRows + kTileRows) : 0;
-    rows = carver.take<Operand<S>>(at_once * ldd);
-    products = carver.take<C>(at_once * kWidth);
+    const int64_t panel = depth * kWidth * static_cast<int64_t>(sizeof(Operand<S>));
+    const int64_t panels = ceil_div(a.i, kWidth), most = ceil_div(kGradientWeights, panel);
+    at_once = panels < most ? panels : most;
+    far = at_once * panel > int64_t{1} << 20;
+    weights = input ? carver.take<Operand<S>>(at_once * depth * kWidth) : nullptr;
+    const int64_t taken = input ? a.threads * (kShareRows + kTileRows) : 0;
+    rows = carver.take<Operand<S>>(taken * ldd);
+    products = carver.take<C>(taken * kWidth);
     d = carver.take<Operand<S>>(a.threads * kGradientPanels * kGradientRows * kWidth);
     inputs = carver.take<Operand<S>>(a.threads * kGradientRows * kWidth);
     sums = carver.take<C>(a.threads * kGradientColumns * kGradientPanels * kWidth * kWidth);
@@ -217,6 +222,25 @@ void for_parts(const CpuProblem& p, int64_t panels, const Share& share, const Bo
     }
     item = stop;
   }
+}
+
+// Up to a vector of units of a bias or peephole, from unit u0 on.
+template <class S>
+LSTMREP_VECTOR_INLINE Vec<typename Io<S>::C> load_vector(const CpuProblem& p, const void* vector,
+                                                         int64_t u0, int64_t units) {
+  using C = typename Io<S>::C;
+  if (p.vectors_as_io) return Io<S>::load(static_cast<const S*>(vector) + u0, units);
+  return load_first<Vec<C>>(static_cast<const C*>(vector) + u0, units);
+}
+
+// Those of the peepholes of recurrence n.
+template <class S, class V>
+LSTMREP_VECTOR_INLINE PeepholeValues<V> load_peepholes(const CpuProblem& p, int64_t n, int64_t u0,
+                                                       int64_t units) {
+  if (!p.peephole) return {false, V{}, V{}, V{}};
+  const void* const* first = p.peephole + n * kPeepholes;
+  return {true, load_vector<S>(p, first[0], u0, units), load_vector<S>(p, first[1], u0, units),
+          load_vector<S>(p, first[2], u0, units)};
 }
 
 // Number of steps of row (n, b), clamped to [0, T].

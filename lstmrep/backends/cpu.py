@@ -9,7 +9,7 @@ from torch import Tensor
 
 from lstmrep import native
 from lstmrep.backends import memory, packs
-from lstmrep.backends.tensors import DTYPE_CODE, Backward, Forward, Gradients, Recurrence
+from lstmrep.backends.tensors import DTYPE_CODE, Backward, Forward, Gradients, Recurrence, addresses
 from lstmrep.plan import Plan
 
 CELL_CODE = {"tanh": 0, "relu": 1}
@@ -47,9 +47,9 @@ def _strides(x: Tensor | None) -> tuple[int, int, int]:
 
 def forward(plan: Plan, r: Recurrence, a: Forward) -> None:
     """Fill ``a``; see csrc/cpu/forward.h for the kernel."""
-    # Names for what may be made here: an address keeps nothing alive.
-    features = 0 if a.x is None else a.x.shape[-1]
-    workspace, bias, peephole = _workspace(plan, r, features, False), r.joined(r.biases), r.joined(r.peepholes)
+    s = r.shape
+    features = 0 if a.x is None else s.I
+    workspace = _workspace(plan, r, features, False)
     native.module().cpu_forward(
         DTYPE_CODE[r.shape.dtype],
         CELL_CODE[r.cell],
@@ -62,10 +62,11 @@ def forward(plan: Plan, r: Recurrence, a: Forward) -> None:
         address(a.x),
         _strides(a.x),
         [w.data_ptr() for w in a.w_ih],
-        address(bias),
+        r.vectors_as_io,
+        addresses(r.biases, s.N, 4 * s.H),
         [w.data_ptr() for w in r.w_hh],
         packs.addresses(r.w_hh) if plan.packed else [],
-        address(peephole),
+        addresses(r.peepholes, 3 * s.N, s.H),
         0 if r.start_h is None else address(r.h0),
         0 if r.start_c is None else address(r.c0),
         address(r.lengths),
@@ -111,7 +112,8 @@ def gradients(plan: Plan, r: Recurrence, n: int, a: Gradients) -> None:
 
 def backward(plan: Plan, r: Recurrence, a: Backward) -> None:
     """Fill ``a``; see csrc/cpu/backward.h for the kernel."""
-    workspace, peephole = _workspace(plan, r, 0, True), r.joined(r.peepholes)
+    s, vectors = r.shape, a.final.vectors
+    workspace = _workspace(plan, r, 0, True)
     native.module().cpu_backward(
         DTYPE_CODE[r.shape.dtype],
         CELL_CODE[r.cell],
@@ -120,7 +122,8 @@ def backward(plan: Plan, r: Recurrence, a: Backward) -> None:
         plan.by_rows,
         *sizes(r),
         [w.data_ptr() for w in r.w_hh],
-        address(peephole),
+        r.vectors_as_io,
+        addresses(r.peepholes, 3 * s.N, s.H),
         0 if r.start_c is None else address(r.c0),
         address(r.lengths),
         r.reverse,
@@ -132,7 +135,9 @@ def backward(plan: Plan, r: Recurrence, a: Backward) -> None:
         a.d_gates.data_ptr(),
         address(a.d_h0),
         address(a.d_c0),
-        address(a.d_bias),
-        address(a.d_peephole),
+        address(vectors),
+        0 if vectors is None else vectors.data_ptr() + 4 * s.N * s.H * vectors.element_size(),
         workspace.data_ptr(),
     )
+    a.final.finish_starts(r, a)
+    a.finished = True

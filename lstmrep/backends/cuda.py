@@ -171,7 +171,7 @@ def _forward_arrays(r: Recurrence, a: Forward) -> tuple[Any, ...]:
         addresses(r.biases, s.N, 4 * s.H),
         [w.data_ptr() for w in r.w_hh],
         addresses(r.peepholes, 3 * s.N, s.H),
-        _vector_io(r),
+        r.vectors_as_io,
         *_starts(r),
         address(r.lengths),
         reverse_bits(r.reverse),
@@ -185,7 +185,7 @@ def _backward_arrays(r: Recurrence, a: Backward) -> tuple[Any, ...]:
     return (
         [w.data_ptr() for w in r.w_hh],
         addresses(r.peepholes, 3 * s.N, s.H),
-        _vector_io(r),
+        r.vectors_as_io,
         c0,
         shared,
         address(r.lengths),
@@ -217,12 +217,6 @@ def _finish(r: Recurrence, a: Backward) -> None:
     if not r.shared_start:
         a.final.finish_starts(r, a)
     a.finished = True
-
-
-def _vector_io(r: Recurrence) -> bool:
-    """Whether biases and peepholes are in the I/O dtype where that is not the compute dtype."""
-    vectors = (*r.biases, *r.peepholes)
-    return bool(vectors) and vectors[0].dtype != r.shape.compute
 
 
 def _starts(r: Recurrence) -> tuple[int, int, bool]:

@@ -54,8 +54,9 @@ def scratch(size: int, use: str) -> Tensor:
     as its arithmetic does.
     """
     held: Tensor | None = getattr(_kept, use, None)
-    if held is None or held.nbytes < size or POISON:
-        held = workspace(size, torch.device("cpu"))
-        if size <= KEPT:
-            setattr(_kept, use, held)
-    return held
+    if held is not None and held.nbytes >= size:
+        return held
+    made = workspace(size, torch.device("cpu"))
+    if size <= KEPT and not POISON:
+        setattr(_kept, use, made)
+    return made

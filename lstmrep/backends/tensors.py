@@ -81,6 +81,12 @@ class Recurrence:
         joined = self.joined(self.peepholes)
         return None if joined is None else joined.view(self.shape.N, 3, self.shape.H)
 
+    @property
+    def vectors_as_io(self) -> bool:
+        """Whether biases and peepholes are in S where that is not C."""
+        vectors = self.biases or self.peepholes
+        return bool(vectors) and vectors[0].dtype != self.shape.compute
+
     @_Once
     def h0(self) -> Tensor | None:
         """``[N, B, H]`` S, plain; none means zeros."""

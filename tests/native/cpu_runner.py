@@ -10,6 +10,7 @@ from native_cases import (
     Problem,
     compute_type,
     decode,
+    encode,
     storage_type,
 )
 
@@ -39,6 +40,13 @@ class Arena:
         self._inputs.append((buffer, buffer.array.tobytes()))
         return buffer.address
 
+    def rows(self, vectors: np.ndarray | None, dtype: str | bool) -> list[int]:
+        """Addresses of copies of all rows of some vectors, each by itself, in ``dtype`` where one is given."""
+        if vectors is None:
+            return []
+        held = encode(vectors, dtype) if isinstance(dtype, str) else vectors
+        return [self.put(row) for row in held.reshape(-1, vectors.shape[-1])]
+
     def check(self) -> None:
         for buffer in self._buffers:
             buffer.check_guards()
@@ -62,6 +70,7 @@ def run_forward(
     alias: bool = False,
     packed: bool = True,
     by_rows: bool = False,
+    vectors_as_io: bool = False,
 ) -> dict[str, np.ndarray]:
     """Outputs of cpu_forward as stored arrays; alias: gates is written over gates_x."""
     arena = Arena()
@@ -102,10 +111,11 @@ def run_forward(
         x=x,
         x_strides=strides,
         w_ih=[arena.put(w) for w in p.w_ih],
-        bias=arena.put(p.bias),
+        vectors_as_io=vectors_as_io,
+        bias=arena.rows(p.bias, vectors_as_io and p.dtype),
         w_hh=[arena.put(w) for w in p.w_hh],
         packs=[],
-        peephole=arena.put(p.peephole),
+        peephole=arena.rows(p.peephole, vectors_as_io and p.dtype),
         h0=arena.put(p.h0),
         c0=arena.put(p.c0),
         lengths=arena.put(p.lengths),
@@ -131,6 +141,7 @@ def run_backward(
     alias: bool = False,
     packed: bool = True,
     by_rows: bool = False,
+    vectors_as_io: bool = False,
 ) -> dict[str, np.ndarray]:
     """Outputs of cpu_backward as stored arrays; alias: d_gates is written over gates."""
     arena = Arena()
@@ -140,8 +151,8 @@ def run_backward(
     if optional:
         out["d_h0"] = arena.out((n, b, h), s)
         out["d_c0"] = arena.out((n, b, h), real)
-        out["d_bias"] = arena.out((n, 4 * h), real)
-        out["d_peephole"] = arena.out((n, 3, h), real)
+        out["d_bias"] = arena.out((n, 4 * h), s if vectors_as_io else real)
+        out["d_peephole"] = arena.out((n, 3, h), s if vectors_as_io else real)
     if alias:
         out["d_gates"].array[...] = gates
 
@@ -159,7 +170,8 @@ def run_backward(
         B=b,
         H=h,
         w_hh=[arena.put(w) for w in p.w_hh],
-        peephole=arena.put(p.peephole),
+        vectors_as_io=vectors_as_io,
+        peephole=arena.rows(p.peephole, vectors_as_io and p.dtype),
         c0=arena.put(p.c0),
         lengths=arena.put(p.lengths),
         reverse=p.reverse,

@@ -160,6 +160,19 @@ def test_gradients_of_the_input_and_the_matrices(isa: str, dtype: str) -> None:
                 assert_same_bits(f"{name} alone", got[name], alone[name])
 
 
+@pytest.mark.parametrize("isa", [ISAS[0], ISAS[-1]])
+def test_gradients_of_more_columns_than_are_packed_at_once(isa: str) -> None:
+    _native.set_cpu_isa(isa)
+    p = with_input(make_problem(3, "float32", "tanh", 1, 2, 3, 150, optional="all"), 3, 7100, shared=True)
+    forward = run_forward(p)
+    d_gates = run_backward(p, forward["gates"], forward["c"])["d_gates"]
+    exact = reference_gradients(p, 0, d_gates, forward["h"], np.float64)["d_x"]
+    yardstick = reference_gradients(p, 0, d_gates, forward["h"], np.float32)["d_x"]
+    one, two = (run_gradients(p, 0, d_gates, forward["h"], threads, outputs=("d_x",))["d_x"] for threads in (1, 2))
+    assert_close("d_x", one, yardstick, exact, "float32")
+    assert_same_bits("d_x", one, two)
+
+
 @pytest.mark.parametrize("isa", ISAS)
 @pytest.mark.parametrize("dtype", TYPES)
 def test_gradients_read_nothing_beyond_a_length(isa: str, dtype: str) -> None:
@@ -254,6 +267,24 @@ def test_depth_and_rows_beyond_one_block(dtype: str) -> None:
     p = make_problem(5, dtype, "tanh", 1, 2, 7, 530, optional="all")
     check_forward(p)
     check_backward(p, *saved_arrays(p))
+
+
+@pytest.mark.parametrize("isa", ISAS)
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+def test_biases_and_peepholes_of_the_io_type(isa: str, dtype: str) -> None:
+    """As if they came in the compute type; their gradients are those, rounded."""
+    _native.set_cpu_isa(isa)
+    p = make_problem(9, dtype, "tanh", 2, 4, 7, 37, optional="all")
+    assert p.bias is not None
+    assert p.peephole is not None
+    p.bias, p.peephole = (decode(encode(v, dtype), dtype, np.float32) for v in (p.bias, p.peephole))
+    wide, narrow = run_forward(p), run_forward(p, vectors_as_io=True)
+    for name, stored in wide.items():
+        assert_same_bits(name, stored, narrow[name])
+    saved = wide["gates"], wide["c"]
+    wide, narrow = run_backward(p, *saved), run_backward(p, *saved, vectors_as_io=True)
+    for name, stored in wide.items():
+        assert_same_bits(name, encode(stored, dtype) if name in ("d_bias", "d_peephole") else stored, narrow[name])
 
 
 @pytest.mark.parametrize("dtype", TYPES)

@@ -25,7 +25,7 @@ def forward_arguments() -> dict[str, object]:
     arrays = {name: np.zeros(512, dtype=np.float32) for name in ("w", "h", "h_n", "c_n")}
     size = _native.cpu_workspace_bytes(0, n, t, b, h, 0, 1, True, False, False)
     arrays["workspace"] = np.zeros(size, dtype=np.uint8)
-    null = ("gates_x", "bias", "peephole", "h0", "c0", "lengths", "gates", "c")
+    null = ("gates_x", "h0", "c0", "lengths", "gates", "c")
     return {
         "dtype": 0,
         "cell": 0,
@@ -40,6 +40,9 @@ def forward_arguments() -> dict[str, object]:
         "x": 0,
         "x_strides": (0, 0, 0),
         "w_ih": [],
+        "vectors_as_io": False,
+        "bias": [],
+        "peephole": [],
         **dict.fromkeys(null, 0),
         **{name: arrays[name].ctypes.data for name in ("h", "h_n", "c_n", "workspace")},
         "w_hh": [arrays["w"].ctypes.data],
@@ -95,6 +98,9 @@ def test_no_word_is_made_before_a_kernel_that_may_give_up_runs() -> None:
         ({"H": 0}, "H"),
         ({"reverse": [False, True]}, "reverse"),
         ({"w_hh": [0]}, "w_hh"),
+        ({"bias": [64, 64]}, "bias"),
+        ({"bias": [0]}, "bias"),
+        ({"peephole": [64]}, "peephole"),
         ({"packs": [0]}, "packs"),
         ({"packs": [64, 64]}, "packs"),
         ({"packs": [64], "packed": False}, "packs"),
@@ -108,6 +114,28 @@ def test_bad_arguments_are_named(changes: dict[str, object], named: str) -> None
     call_forward()
     with pytest.raises(ValueError, match=rf"^{named} must"):
         call_forward(**changes)
+
+
+@pytest.mark.parametrize(
+    ("changes", "named"),
+    [
+        ({"dtype": 4}, "dtype"),
+        ({"T": -1}, "T"),
+        ({"I": -1}, "I"),
+        ({"threads": 0}, "threads"),
+        ({"d_gates": 0}, "d_gates"),
+        ({"x": 0}, "x"),
+        ({"w_ih": 0}, "w_ih"),
+        ({"h": 0}, "h"),
+        ({"workspace": 0}, "workspace"),
+    ],
+)
+def test_bad_arguments_of_gradients_are_named(changes: dict[str, int], named: str) -> None:
+    numbers = {"dtype": 0, "T": 1, "B": 2, "H": 3, "I": 4, "threads": 1, "x_strides": (8, 4)}
+    arrays = ("d_gates", "x", "w_ih", "h", "d_x", "d_w_ih", "d_w_hh", "workspace")
+    rest = {"h0": 0, "lengths": 0, "reverse": False, "add": False, **dict.fromkeys(arrays, 64)}
+    with pytest.raises(ValueError, match=rf"^{named} must"):
+        _native.cpu_gradients(**{**numbers, **rest, **changes})  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(

@@ -147,7 +147,14 @@ uint64_t run(CpuProblem p) {
   const auto reverse = std::make_unique<bool[]>(static_cast<size_t>(p.n));
   for (int64_t n = 0; n < p.n; ++n) reverse[n] = n % 2 == 1;
   p.w_hh = w_hh.data();
-  p.peephole = peephole.data();
+  std::vector<const void*> peepholes, biases;
+  for (int64_t j = 0; j < 3 * p.n; ++j) {
+    peepholes.push_back(peephole.data() + static_cast<size_t>(j * p.h) * sizeof(float));
+  }
+  for (int64_t n = 0; n < p.n; ++n) {
+    biases.push_back(bias.data() + static_cast<size_t>(n * 4 * p.h) * sizeof(float));
+  }
+  p.peephole = peepholes.data();
   p.c0 = c0.data();
   p.lengths = lengths.data();
   p.reverse = reverse.get();
@@ -164,7 +171,7 @@ uint64_t run(CpuProblem p) {
   args.x_t = p.b * p.i;
   args.x_b = p.i;
   args.w_ih = w_hh.data() + p.n;  // behind the recurrent ones
-  args.bias = bias.data();
+  args.bias = biases.data();
   args.h0 = h0.data();
   args.h = h.data();
   args.h_n = h_n.data();
