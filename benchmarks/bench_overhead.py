@@ -35,8 +35,9 @@ def bare_call(module: lstmrep.LSTM, x: torch.Tensor) -> Callable[[], object]:
 
     def call() -> object:
         gx, bs, ww, o, hn, cn, ws = pointers
-        how, sizes, none = (0, 0, 1, True, False), (1, t, b, h), (0, 0, 0, 0)
-        kernels.cpu_forward(*how, *sizes, 0, gx, 0, (0, 0, 0), [], bs, [ww], [], *none, [False], o, hn, cn, 0, 0, ws)
+        how, sizes, none = (0, 0, 1, True, False), (1, t, b, h), (0, 0, 0)
+        given = [], False, [bs], [ww], [], []
+        kernels.cpu_forward(*how, *sizes, 0, gx, 0, (0, 0, 0), *given, *none, [False], o, hn, cn, 0, 0, ws)
         return out, h_n, c_n, gates_x, bias, workspace
 
     return call

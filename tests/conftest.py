@@ -7,6 +7,7 @@ runs tests/test_cuda_kernels.py, tests/test_triton_kernels.py and the contract o
 """
 
 import atexit
+import importlib
 import os
 import shutil
 import tempfile
@@ -39,6 +40,17 @@ def _seed():
 @pytest.fixture(scope="session", autouse=True)
 def _threads():
     torch.set_num_threads(2)
+
+
+@pytest.fixture
+def library_gradients(monkeypatch):
+    """The plan of a machine where library products form the gradients of x and of the matrices."""
+    from lstmrep.ops.plans import reset_plans
+
+    monkeypatch.setattr(importlib.import_module("lstmrep.plan"), "CPU_GRADIENTS_ISAS", ())
+    reset_plans()
+    yield
+    reset_plans()
 
 
 @pytest.fixture(scope="session")

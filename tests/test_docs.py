@@ -1,6 +1,5 @@
 """README and docs: their Python runs, the files and links they name exist."""
 
-import importlib
 import re
 import warnings
 from pathlib import Path
@@ -65,14 +64,12 @@ def test_figures_of_the_readme_are_those_of_the_report_that_it_names():
     assert "\nPASSED: 7 stages passed, 0 failed, 0 skipped." in reported and "# GPU check: NVIDIA H200\n" in reported
 
 
-def test_what_explain_prints_in_the_readme_is_what_it_prints(capsys, monkeypatch):
+def test_what_explain_prints_in_the_readme_is_what_it_prints(capsys, library_gradients):
     import torch
 
     import lstmrep
 
     (shown,) = re.findall(r"```text\n(problem .*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
-    # Which products are the kernels' own is the machine's.
-    monkeypatch.setattr(importlib.import_module("lstmrep.plan"), "CPU_GRADIENTS_ISAS", ())
     rnn = lstmrep.LSTM(128, 256, num_layers=2, batch_first=True, peephole=True)
     lstmrep.explain(rnn, torch.randn(16, 20, 128))
     printed = capsys.readouterr().out

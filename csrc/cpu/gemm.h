@@ -1,18 +1,16 @@
 // Panel product: out[r, :] = a[r, :] panel, for the rows r of a batch and one packed panel.
 //
-//   a      [rows, K] operands (operand.h), row stride lda
+//   a      [rows, K] operands (operand.h), row by row or as the columns of a panel
 //   panel  [K / pair, 4, lanes, pair] operands: four vectors of columns for each k (pack.h)
 //   out    [rows, 4, lanes] C, scratch; the caller fuses the cell onto it while it is in cache
 //
 // Forward packs the four gates of `lanes` hidden units (columns W_hh[g H + u, :], K = H), backward
-// packs 4 * lanes hidden units (columns W_hh[:, u], K = 4H); both share the micro-kernel, which
-// keeps kMaxRows x 4 accumulators in registers, or the tiles of tiles.h. Sums run over k in order
-// in blocks of kDepthBlock, in C, so a row's result depends neither on the other rows nor on the
-// number of threads.
-// No transposes of a, no beta.
+// packs 4 * lanes hidden units (columns W_hh[:, u], K = 4H); gradients.h multiplies two panels
+// whose K are frames. All share the micro-kernel, which keeps kMaxRows x 4 accumulators in
+// registers, or, where a lies row by row, the tiles of tiles.h. Sums run over k in order in blocks
+// of kDepthBlock, in C, so a row's result depends neither on the other rows nor on the number of
+// threads.
 #pragma once
-
-#include <type_traits>
 
 #include "cpu/operand.h"
 #include "cpu/tiles.h"
@@ -36,6 +34,7 @@ constexpr int kPanelWidth = 4 * kLanes<typename Io<S>::C>;
 // How the rows of a product lie: one after the other, or as columns of a panel.
 template <class S>
 struct RowMajor {
+  static constexpr bool kAsTiles = true;
   const Operand<S>* first;
   int64_t stride;
   LSTMREP_VECTOR_INLINE const Operand<S>* at(int64_t r, int64_t k) const {
@@ -45,6 +44,7 @@ struct RowMajor {
 };
 template <class S>
 struct PanelMajor {
+  static constexpr bool kAsTiles = false;
   const Operand<S>* first;
   LSTMREP_VECTOR_INLINE const Operand<S>* at(int64_t r, int64_t k) const {
     return first + k * kPanelWidth<S> + r * Product<S>::kPair;
@@ -105,7 +105,7 @@ void panel_product(A a, int64_t rows, const Operand<S>* panel, int64_t depth, bo
                    bool accumulate, typename Io<S>::C* out, Needed needed) {
   if (rows == 0) return;
 #if LSTMREP_TILES
-  if constexpr (std::is_same_v<A, RowMajor<BFloat16>>) {
+  if constexpr (Product<S>::kPair == 2 && A::kAsTiles) {
     return tile_product(a.first, a.stride, rows, panel, depth, far, out, needed);
   }
 #endif

@@ -1,8 +1,8 @@
-// Panels of W_hh (and of W_ih, forward) for the products of gemm.h: [depth / pair, 4, lanes, pair]
-// operands.
+// Panels of weights, and for gradients of frames, for the products of gemm.h: [depth / pair, 4,
+// lanes, pair] operands.
 //
 //   gate panel (forward)   depth k < K:     panel[k, g, j] = w[g H + u0 + j, k], g a gate
-//   unit panel (backward)  depth j < 4H:    panel[j, v, l] = w[j, u0 + v lanes + l]
+//   unit panel (backward)  depth j < rows:  panel[j, v, l] = w[j, u0 + v lanes + l]
 // with kPair values of the depth side by side, and zeros where a unit or a depth is beyond the end.
 // Each reads w once in long runs and writes every line of its panel once.
 #pragma once
