@@ -81,11 +81,7 @@ struct Forward {
     const bool active = t < length;
     const int64_t frame = active ? frame_of(p.reverse[n], length, t) : t;
     const S* x = static_cast<const S*>(args.x) + n * args.x_n + frame * args.x_t + b * args.x_b;
-    for (int64_t k = 0; k < scratch.input_depth; k += kL) {
-      const int64_t there = k < p.i ? p.i - k : 0;
-      Io<Operand<S>>::store(to + k, active && there ? Io<S>::load(x + k, there) : V{},
-                            scratch.input_depth - k);
-    }
+    take_row(active ? x : nullptr, p.i, to);
   }
 
   // Input share of the steps from t on, for the units and rows of a part.

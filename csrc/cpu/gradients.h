@@ -76,7 +76,7 @@ struct Gradients {
     for (int64_t r0 = share.begin(rows); r0 < share.end(rows); r0 += kShareRows) {
       const int64_t left = share.end(rows) - r0;
       const int64_t count = left < kShareRows ? left : kShareRows;
-      for (int64_t r = 0; r < count; ++r) take_row(d_row(r0 + r), d + r * scratch.ldd);
+      for (int64_t r = 0; r < count; ++r) take_row(d_row(r0 + r), 4 * args.h, d + r * scratch.ldd);
       for (int64_t u0 = first; u0 < end_of(first); u0 += kWidth) {
         const Operand<S>* panel = scratch.weights + (u0 - first) * scratch.depth;
         panel_product<S>(RowMajor<S>{d, scratch.ldd}, count, panel, scratch.depth, scratch.far,
@@ -91,14 +91,6 @@ struct Gradients {
           }
         }
       }
-    }
-  }
-
-  // A row of gate gradients as operands, zeros behind it.
-  void take_row(const S* from, Operand<S>* to) const {
-    for (int64_t k = 0; k < scratch.depth; k += kL) {
-      const int64_t there = k < 4 * args.h ? 4 * args.h - k : 0;
-      Io<Operand<S>>::store(to + k, there ? Io<S>::load(from + k, there) : V{}, scratch.depth - k);
     }
   }
 

@@ -98,6 +98,18 @@ LSTMREP_VECTOR_INLINE void transpose(const char* in, int64_t in_stride, C* out,
   }
 }
 
+// A row of `columns` values, or null for zeros, as the operands of a product that reads it row by
+// row; zeros up to the padded depth.
+template <class S>
+void take_row(const S* from, int64_t columns, Operand<S>* to) {
+  using V = Vec<typename Io<S>::C>;
+  const int64_t depth = padded_depth<S>(columns);
+  for (int64_t k = 0; k < depth; k += kLanes<typename Io<S>::C>) {
+    const bool there = from && k < columns;
+    Io<Operand<S>>::store(to + k, there ? Io<S>::load(from + k, columns - k) : V{}, depth - k);
+  }
+}
+
 // w: [4H, K]
 template <class S>
 void pack_gate_panel(const S* w, int64_t h, int64_t columns, int64_t u0, Operand<S>* panel) {

@@ -27,14 +27,14 @@ def sizes(r: Recurrence) -> tuple[int, ...]:
 
 
 @functools.lru_cache(maxsize=4096)
-def _workspace_bytes(dtype: torch.dtype, *told: int | bool) -> int:
-    size: int = native.module().cpu_workspace_bytes(DTYPE_CODE[dtype], *told)
+def _workspace_bytes(entry: str, dtype: torch.dtype, *told: int | bool) -> int:
+    size: int = getattr(native.module(), entry)(DTYPE_CODE[dtype], *told)
     return size
 
 
 def _workspace(plan: Plan, r: Recurrence, features: int, backward: bool) -> Tensor:
     told = *sizes(r), features, plan.threads, plan.packed, plan.by_rows, backward
-    return memory.scratch(_workspace_bytes(r.shape.dtype, *told), "kernel")
+    return memory.scratch(_workspace_bytes("cpu_workspace_bytes", r.shape.dtype, *told), "kernel")
 
 
 def _strides(x: Tensor | None) -> tuple[int, int, int]:
@@ -80,17 +80,12 @@ def forward(plan: Plan, r: Recurrence, a: Forward) -> None:
     )
 
 
-@functools.lru_cache(maxsize=4096)
-def _gradients_workspace_bytes(dtype: torch.dtype, *told: int | bool) -> int:
-    size: int = native.module().cpu_gradients_workspace_bytes(DTYPE_CODE[dtype], *told)
-    return size
-
-
 def gradients(plan: Plan, r: Recurrence, n: int, a: Gradients) -> None:
     """Fill ``a`` for recurrence n; see csrc/cpu/gradients.h for the kernel."""
     s = r.shape
     told = s.T, s.B, s.H, s.I, plan.gradients
-    workspace = memory.scratch(_gradients_workspace_bytes(s.dtype, *told, a.d_x is not None), "kernel")
+    size = _workspace_bytes("cpu_gradients_workspace_bytes", s.dtype, *told, a.d_x is not None)
+    workspace = memory.scratch(size, "kernel")
     native.module().cpu_gradients(
         DTYPE_CODE[s.dtype],
         *told,
