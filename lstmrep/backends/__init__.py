@@ -15,13 +15,14 @@ class Backend(NamedTuple):
 
     forward: Callable[[Plan, Recurrence, Forward], None]
     backward: Callable[[Plan, Recurrence, Backward], None]
-    # Of one recurrence, where the plan says so (Plan.gradients); none: library products form them.
-    gradients: Callable[[Plan, Recurrence, int, Gradients], None] | None = None
+    # Where the plan says so (Plan.gradients); none: library products form them.
+    gradients: Callable[[Plan, Recurrence, Gradients], None] | None = None
+    plain_vectors: bool = True  # its backward may ask for plain gradients of biases and peepholes
 
 
 TABLE: dict[str, Backend] = {
     "reference": Backend(reference.forward, reference.backward),
-    "cpu": Backend(cpu.forward, cpu.backward, cpu.gradients),
+    "cpu": Backend(cpu.forward, cpu.backward, cpu.gradients, plain_vectors=False),
     "cuda": Backend(cuda.forward, cuda.backward),
     "triton": Backend(triton.forward, triton.backward),
 }

@@ -80,29 +80,39 @@ def forward(plan: Plan, r: Recurrence, a: Forward) -> None:
     )
 
 
-def gradients(plan: Plan, r: Recurrence, n: int, a: Gradients) -> None:
-    """Fill ``a`` for recurrence n; see csrc/cpu/gradients.h for the kernel."""
+def gradients(plan: Plan, r: Recurrence, a: Gradients) -> None:
+    """Fill ``a``, one recurrence after the other; see csrc/cpu/gradients.h for the kernel."""
+    if a.d_x is None and not a.d_w_ih and a.d_w_hh is None:
+        return
     s = r.shape
     told = s.T, s.B, s.H, s.I, plan.gradients
     size = _workspace_bytes("cpu_gradients_workspace_bytes", s.dtype, *told, a.d_x is not None)
-    workspace = memory.scratch(size, "kernel")
-    native.module().cpu_gradients(
-        DTYPE_CODE[s.dtype],
-        *told,
-        a.d_gates.data_ptr(),
-        address(a.x),
-        _strides(a.x)[1:],
-        address(a.w_ih),
-        a.h.data_ptr(),
-        0 if r.h0 is None else r.h0[n].data_ptr(),
-        0 if r.lengths is None else r.lengths[n].data_ptr(),
-        r.reverse[n],
-        a.add,
-        address(a.d_x),
-        address(a.d_w_ih),
-        address(a.d_w_hh),
-        workspace.data_ptr(),
-    )
+    workspace = memory.scratch(size, "kernel").data_ptr()
+    x_n, *x_strides = _strides(a.x)
+    shared = a.x is not None and a.x.dim() == 3
+    item, frames = s.dtype.itemsize, s.T * s.B
+
+    def of(tensor: Tensor | None, n: int, elements: int) -> int:
+        return 0 if tensor is None else tensor.data_ptr() + n * elements * item
+
+    for n in range(s.N):
+        native.module().cpu_gradients(
+            DTYPE_CODE[s.dtype],
+            *told,
+            of(a.d_gates, n, frames * 4 * s.H),
+            of(a.x, n, x_n),
+            x_strides,
+            a.w_ih[n].data_ptr() if a.w_ih else 0,
+            of(a.h, n, frames * s.H),
+            of(r.h0, n, s.B * s.H),
+            0 if r.lengths is None else r.lengths[n].data_ptr(),
+            r.reverse[n],
+            shared and n > 0,  # to the gradients of x of the recurrences before
+            of(a.d_x, n, 0 if shared else frames * s.I),
+            a.d_w_ih[n].data_ptr() if a.d_w_ih else 0,
+            of(a.d_w_hh, n, 4 * s.H * s.H),
+            workspace,
+        )
 
 
 def backward(plan: Plan, r: Recurrence, a: Backward) -> None:

@@ -4,6 +4,7 @@ of 4 KiB takes the system longer than a kernel takes to fill it."""
 
 from __future__ import annotations
 
+import math
 import threading
 
 import torch
@@ -18,7 +19,16 @@ POISON = env.poison()
 LARGE = 4 << 20  # bytes: two large pages
 KEPT = 8 << 20  # bytes of scratch that a thread keeps for each use
 
-_kept = threading.local()
+
+class _Kept(threading.local):
+    """By use: this thread's buffers of bytes, and the last view of each that was asked for."""
+
+    def __init__(self) -> None:
+        self.buffers: dict[str, Tensor] = {}
+        self.views: dict[str, Tensor] = {}
+
+
+_kept = _Kept()
 
 
 def empty(shape: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> Tensor:
@@ -53,10 +63,23 @@ def scratch(size: int, use: str) -> Tensor:
     Up to ``KEPT`` bytes for each use stay with the thread: the first touch of fresh pages costs a small call as much
     as its arithmetic does.
     """
-    held: Tensor | None = getattr(_kept, use, None)
+    held = _kept.buffers.get(use)
     if held is not None and held.nbytes >= size:
         return held
     made = workspace(size, torch.device("cpu"))
     if size <= KEPT and not POISON:
-        setattr(_kept, use, made)
+        _kept.buffers[use] = made
+        _kept.views.pop(use, None)
     return made
+
+
+def scratch_tensor(shape: tuple[int, ...], dtype: torch.dtype, use: str) -> Tensor:
+    """The same as a tensor of a shape."""
+    held = _kept.views.get(use)
+    if held is not None and held.shape == shape and held.dtype == dtype:
+        return held
+    size = math.prod(shape) * dtype.itemsize
+    view = scratch(size, use)[:size].view(dtype).view(shape)
+    if size <= KEPT and not POISON:
+        _kept.views[use] = view
+    return view

@@ -195,13 +195,12 @@ class Backward:
 
 @dataclass(slots=True)
 class Gradients:
-    """Buffers of the products behind a backward pass, of one recurrence. Outputs that are none are not wanted."""
+    """Buffers of the products behind a backward pass. Outputs that are none, or empty, are not wanted."""
 
-    d_gates: Tensor  # [T, B, 4H] S, zero in frames beyond a sequence's end
-    x: Tensor | None  # [T, B, I] S, dense along I only
-    w_ih: Tensor | None  # [4H, I] S
-    h: Tensor  # [T, B, H] S
-    add: bool  # d_x to what is there: of the recurrences before that read the same x
-    d_x: Tensor | None  # [T, B, I] S, out
-    d_w_ih: Tensor | None  # [4H, I] S, out
-    d_w_hh: Tensor | None  # [4H, H] S, out
+    d_gates: Tensor  # [N, T, B, 4H] S, zero in frames beyond a sequence's end
+    h: Tensor  # [N, T, B, H] S
+    x: Tensor | None = None  # [T, B, I] (shared) or [N, T, B, I] S, dense along I only
+    w_ih: Sequence[Tensor] = ()  # N of [4H, I] S
+    d_x: Tensor | None = None  # like x, dense, S, out
+    d_w_ih: Sequence[Tensor] = ()  # N of [4H, I] S, out
+    d_w_hh: Tensor | None = None  # [N, 4H, H] S, out

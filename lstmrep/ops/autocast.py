@@ -8,12 +8,17 @@ import torch
 
 _NO_CONTEXT = contextlib.nullcontext()
 
+# Asks about all device types at once, without a look at any tensor.
+is_anywhere_on = torch._C._is_any_autocast_enabled
+
 
 def is_on(device: str) -> bool:
     """Autocast is on for tensors of this device type (never for meta tensors, which torch does not know there)."""
     return device != "meta" and torch.is_autocast_enabled(device)
 
 
-def off(device: str) -> contextlib.AbstractContextManager[object]:
+def off(device: torch.device) -> contextlib.AbstractContextManager[object]:
     """Products inside run in the dtypes they are given, whatever context the caller, or the backward pass, is in."""
-    return torch.autocast(device, enabled=False) if is_on(device) else _NO_CONTEXT
+    if is_anywhere_on() and is_on(device.type):
+        return torch.autocast(device.type, enabled=False)
+    return _NO_CONTEXT

@@ -20,7 +20,7 @@ from lstmrep.backends import reference
 from lstmrep.backends.tensors import Recurrence
 from lstmrep.ops import validate
 from lstmrep.ops.dispatch import backward_below_autograd, forward_below_autograd
-from lstmrep.ops.schema import BIAS, C0, COUNT, H0, LIBRARY, PEEPHOLE, W_HH, W_IH, Counts, Inputs, X, split
+from lstmrep.ops.schema import BIAS, C0, COUNT, H0, LIBRARY, PEEPHOLE, W_HH, W_IH, Counts, Inputs, Passed, X, split
 
 Gradients = list[list[Tensor | None]]  # by place: x, w_ih, w_hh, bias, peephole, h0, c0
 Static = tuple[Counts, int, list[bool], str, str, str]  # tensors in the lists, steps, reverse, cell, backend, save
@@ -48,7 +48,7 @@ def gradients(
         return place([], [False] * len(needs), i)
     if torch.is_grad_enabled():  # create_graph=True: the result must itself be differentiable
         return _differentiable_gradients(i, saved[0].shape[1], grads, reverse, cell, needs)
-    return place(backward_below_autograd(grads, i, saved, reverse, cell, backend, needs), needs, i)
+    return place(backward_below_autograd(Passed(*grads, *saved), i, reverse, cell, backend, needs), needs, i)
 
 
 def place(made: Sequence[Tensor], needs: list[bool], i: Inputs) -> Gradients:
@@ -63,13 +63,12 @@ def place(made: Sequence[Tensor], needs: list[bool], i: Inputs) -> Gradients:
         placed[W_HH] = list(next(given).unbind(0))
     placed[BIAS], placed[PEEPHOLE] = [None] * len(i.bias), [None] * len(i.peephole)
     if needs[BIAS] or needs[PEEPHOLE]:
-        units = len(i.w_hh) * i.w_hh[0].shape[1]
-        sizes = [4 * units // len(i.bias)] * len(i.bias) if i.bias else [4 * units]
-        sizes += [3 * units // len(i.peephole)] * len(i.peephole) if i.peephole else [3 * units]
-        parts = next(given).split_with_sizes(sizes)
-        for k, like, of in ((BIAS, i.bias, parts), (PEEPHOLE, i.peephole, parts[len(i.bias) or 1 :])):
+        vectors, units = next(given), len(i.w_hh) * i.w_hh[0].shape[1]
+        for k, like, at, whole in ((BIAS, i.bias, 0, 4 * units), (PEEPHOLE, i.peephole, 4 * units, 3 * units)):
             if needs[k]:
-                placed[k] = [p if v.dim() == 1 else p.view(v.shape) for p, v in zip(of, like, strict=False)]
+                each = whole // len(like)
+                parts = [vectors.narrow(0, at + n * each, each) for n in range(len(like))]
+                placed[k] = [p if v.dim() == 1 else p.view(v.shape) for p, v in zip(parts, like, strict=True)]
     for k in (H0, C0):
         if needs[k]:
             placed[k] = [next(given)]

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn import Parameter
 
 from lstmrep.ops.registration import backward_pass, forward_pass
-from lstmrep.ops.schema import Inputs
+from lstmrep.ops.schema import Inputs, Passed
 
 _PLAIN = {Tensor, Parameter, type(None)}
 _modes = torch._C._len_torch_dispatch_stack
@@ -29,16 +29,12 @@ def forward_below_autograd(i: Inputs, *static: Any) -> tuple[Tensor, Tensor, Ten
     return h, h_n, c_n, gates, c
 
 
-def backward_below_autograd(
-    grads: tuple[Tensor | None, Tensor | None, Tensor | None],
-    i: Inputs,
-    saved: tuple[Tensor, Tensor | None, Tensor],
-    *static: Any,
-) -> list[Tensor]:
+def backward_below_autograd(passed: Passed, i: Inputs, *static: Any) -> list[Tensor]:
     """``lstmrep::lstm_backward`` where gradients are not recorded."""
-    if _unheard((*grads, *saved, *i.flat()), i.w_hh[0]):
+    if _unheard((*passed, *i.flat()), i.w_hh[0]):
         with torch._C._AutoDispatchBelowAutograd():
-            return backward_pass(grads, i, *saved, *static)
+            return backward_pass(passed, i, *static)
+    grads, saved = passed[:3], passed[3:]
     made: list[Tensor] = torch.ops.lstmrep.lstm_backward.default(*grads, *i, *saved, *static)
     return made
 

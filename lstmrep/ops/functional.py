@@ -72,12 +72,13 @@ def lstm(
 
     Source: Srivastava, Mansimov, Salakhutdinov 2015, section 2.1.
     """
-    device = first_weight(w_hh).device.type
-    if autocast.is_on(device):
+    weight = first_weight(w_hh)
+    if autocast.is_anywhere_on() and autocast.is_on(device := weight.device.type):
         low = torch.get_autocast_dtype(device)
         x, h0 = _cast(x, low), _cast(h0, low)
         w_ih, w_hh = [w.to(low) for w in w_ih], [w.to(low) for w in w_hh]
-    dtype = w_hh[0].dtype
+        weight = w_hh[0]
+    dtype = weight.dtype
     compute = COMPUTE_DTYPE.get(dtype, dtype)
     biases, peepholes = _vectors(bias, peephole, dtype, compute)
     c0 = _cast(c0, compute)
@@ -109,10 +110,8 @@ def lstm(
         raise NotImplementedError(
             "lstmrep: torch.jit.trace cannot record the op; use torch.export or torch.compile instead."
         )
-    if backend == "auto":
-        backend = env.backend()
     transforming = torch._C._are_functorch_transforms_active()
-    if backend == "reference" and transforming:
+    if transforming and "reference" in (backend, env.backend() if backend == "auto" else ""):
         return autograd.reference_outputs(i, steps, reverse, cell)
     if forward_ad._current_level >= 0:
         _refuse_tangents(i)
@@ -148,7 +147,9 @@ def _save(training: bool, recompute: bool) -> str:
 
 
 def _any_requires_grad(i: Inputs) -> bool:
-    return torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in i.flat())
+    if not torch.is_grad_enabled():
+        return False
+    return i.w_hh[0].requires_grad or any(t is not None and t.requires_grad for t in i.flat())
 
 
 def _refuse_tangents(i: Inputs) -> None:

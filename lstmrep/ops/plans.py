@@ -9,6 +9,60 @@ import torch
 
 from lstmrep import env, machine, plan, trust
 from lstmrep.backends.tensors import Shape
+from lstmrep.ops import validate
+from lstmrep.ops.schema import Inputs, Passed
+
+_KNOWN = 4096
+_known: dict[tuple[object, ...], tuple[Shape, plan.Plan]] = {}
+
+
+def sizes_and_plan(
+    i: Inputs,
+    steps: int,
+    reverse: list[bool],
+    cell: str,
+    backend: str,
+    *,
+    training: bool,
+    recompute: bool,
+    passed: Passed | None = None,
+) -> tuple[Shape, plan.Plan]:
+    """Check a call, or find that one like it was checked before: all checks are of metadata, which is the key.
+
+    Looking a call up takes a tenth of the lines that checking and planning take, and on the way between two kernels,
+    whose data have replaced the interpreter's in the caches, each line costs several times what it does in a loop.
+
+    Args:
+        i, steps, reverse, cell, backend: of the call.
+        training: states are saved for a backward pass. recompute: gates are not.
+        passed: in a backward pass, the gradients and saved tensors.
+    """
+    if backend == "auto":
+        backend = env.backend()
+    weight = validate.first_weight(i.w_hh)
+    tensors = i.flat() if passed is None else (*i.flat(), *passed)
+    told = (
+        tuple([t if t is None else (t.shape, t.dtype, t.device) for t in tensors]),
+        i.counts,
+        steps,
+        tuple(reverse),
+        cell,
+        backend,
+        training,
+        recompute,
+        torch.get_num_threads(),
+        # Only CUDA's float32 products depend on it.
+        torch.get_float32_matmul_precision() if weight.is_cuda else "",
+    )
+    found = _known.get(told)
+    if found is None:
+        s = validate.check(i, steps, reverse, cell)
+        if passed is not None:
+            validate.check_passed(s, passed)
+        if len(_known) >= _KNOWN:
+            _known.clear()
+        found = _known[told] = s, chosen_plan(s, bool(i.peephole), cell, training, recompute, backend)
+    return found
 
 
 def chosen_plan(s: Shape, peephole: bool, cell: str, training: bool, recompute: bool, backend: str) -> plan.Plan:
@@ -100,6 +154,7 @@ def _cuda_runs(device: str, index: int) -> bool:
 
 def reset_plans() -> None:
     """Forget cached plans, which kernels are trusted, and warnings (for tests that change the machine)."""
+    _known.clear()
     _cuda_runs.cache_clear()
     _cached_plan.cache_clear()
     _warn_once.cache_clear()

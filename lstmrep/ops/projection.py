@@ -55,7 +55,7 @@ def projected_lstm(
     # Library products of strided rows, or of rows off a cache line, round differently; a view must give a copy's bits.
     x = x.clone(memory_format=torch.contiguous_format)
     h0 = None if h0 is None else h0.clone(memory_format=torch.contiguous_format)
-    with autocast.off(device):
+    with autocast.off(x.device):
         gates_x = torch.stack([torch.nn.functional.linear(x, w) for w in w_ih])
         if x.dtype in (torch.bfloat16, torch.float16):
             return _stepwise(gates_x, w_hh, w_hr, bias, peephole, h0, c0, lengths, reverse, cell)

@@ -14,8 +14,8 @@ from torch import Tensor
 from lstmrep.backends import TABLE, memory
 from lstmrep.backends.tensors import Backward, Final, Forward, Gradients, Recurrence, Shape
 from lstmrep.ops import autocast, fake, products, validate
-from lstmrep.ops.plans import chosen_plan
-from lstmrep.ops.schema import BIAS, C0, COUNT, H0, LIBRARY, PEEPHOLE, W_HH, W_IH, Inputs, X
+from lstmrep.ops.plans import sizes_and_plan
+from lstmrep.ops.schema import BIAS, C0, COUNT, H0, LIBRARY, PEEPHOLE, W_HH, W_IH, Inputs, Passed, X
 from lstmrep.plan import Plan
 
 
@@ -27,10 +27,10 @@ def forward_pass(
     i: Inputs, steps: int, reverse: list[bool], cell: str, backend: str, save: str
 ) -> tuple[Tensor, Tensor, Tensor, Tensor | None, Tensor | None]:
     """h, h_n, c_n, and the gates and c where ``save`` asks for them."""
-    s = validate.check(i, steps, reverse, cell)
+    training, recompute = save != "nothing", save == "states"
+    s, made = sizes_and_plan(i, steps, reverse, cell, backend, training=training, recompute=recompute)
     validate.check_lengths(i.lengths, steps)
-    made = chosen_plan(s, bool(i.peephole), cell, save != "nothing", save == "states", backend)
-    with autocast.off(s.device.type):
+    with autocast.off(s.device):
         gates_x = None if made.shares else products.input_share(i.x, i.w_ih, s, turned=made.turned)
         frames = (s.N, s.T, s.B)
         gates = None
@@ -70,25 +70,20 @@ def _recurrence(s: Shape, i: Inputs, reverse: list[bool], cell: str) -> Recurren
 
 
 def backward_pass(
-    grads: tuple[Tensor | None, Tensor | None, Tensor | None],
-    i: Inputs,
-    h: Tensor,
-    gates: Tensor | None,
-    c: Tensor,
-    reverse: list[bool],
-    cell: str,
-    backend: str,
-    needs: list[bool],
+    passed: Passed, i: Inputs, reverse: list[bool], cell: str, backend: str, needs: list[bool]
 ) -> list[Tensor]:
-    """The gradients that ``needs`` asks for, given those of h, h_n and c_n; gates none: they are formed again."""
-    s = validate.check(i, h.shape[1], reverse, cell)
-    _check_gradients(s, grads, h, gates, c)
-    made = chosen_plan(s, bool(i.peephole), cell, True, gates is None, backend)
+    """The gradients that ``needs`` asks for, in the order of ``lstmrep::lstm_backward``."""
+    h, gates, c = passed.h, passed.gates, passed.c
+    s, made = sizes_and_plan(
+        i, h.shape[1], reverse, cell, backend, training=True, recompute=gates is None, passed=passed
+    )
     h, c = h.contiguous(), c.contiguous()
-    with autocast.off(s.device.type):
+    with autocast.off(s.device):
         r = _recurrence(s, i, reverse, cell)
-        # Where the backend reads the gate gradients itself, nobody does after this call.
-        d_gates = _scratch(s, "d_gates") if made.gradients and i.w_ih else None
+        own = TABLE[made.backend].gradients if made.gradients else None
+        # All buffers before the first kernel, whose data replace everything else in the caches. Where the backend
+        # reads the gate gradients itself, nobody does after this call.
+        d_gates = memory.scratch_tensor((s.N, s.T, s.B, 4 * s.H), s.dtype, "d_gates") if own and i.w_ih else None
         if gates is None:
             gates_x = products.input_share(i.x, i.w_ih, s, turned=made.turned, out=d_gates)
             gates = products.recomputed_gates(_dense(gates_x), bool(i.w_ih), h, c, r)
@@ -97,14 +92,16 @@ def backward_pass(
             gates = gates.contiguous()  # saved: never written
             if d_gates is None:
                 d_gates = memory.empty((s.N, s.T, s.B, 4 * s.H), s.dtype, s.device)
+        large = _large_buffers(i, s, d_gates, h, needs) if own else None
         final = _final(i, s, needs)
-        d_bias, d_peephole = _plain_vectors(final.vectors, s)
+        plain = final.vectors if TABLE[made.backend].plain_vectors else None
+        d_bias, d_peephole = _plain_vectors(plain, s)
         a = Backward(
             gates=gates,
             c=c,
-            grad_h=_dense(grads[0]),
-            grad_h_n=_dense(grads[1]),
-            grad_c_n=_dense(grads[2]),
+            grad_h=_dense(passed.grad_h),
+            grad_h_n=_dense(passed.grad_h_n),
+            grad_c_n=_dense(passed.grad_c_n),
             d_gates=d_gates,
             d_h0=_plain_start(final.d_h0, s),
             d_c0=_plain_start(final.d_c0, s),
@@ -115,24 +112,18 @@ def backward_pass(
         TABLE[made.backend].backward(made, r, a)
         if not a.finished:
             final.finish(r, a)
-        out = _large_gradients(made, r, i, d_gates, h, needs)
+        if own and large is not None:
+            own(made, r, large)
+            out = [large.d_x] if large.d_x is not None else [d_gates] if needs[X] else []
+            out += [*large.d_w_ih, *([] if large.d_w_hh is None else [large.d_w_hh])]
+        else:
+            out = _products(made, r, i, d_gates, h, needs)
         out += [g for g in (final.vectors, final.d_h0, final.d_c0) if g is not None]
     return out
 
 
-def _scratch(s: Shape, use: str) -> Tensor:
-    """``[N, T, B, 4H]`` on the CPU, until this thread's next call for the same use."""
-    size = s.N * s.T * s.B * 4 * s.H * s.dtype.itemsize
-    return memory.scratch(size, use)[:size].view(s.dtype).view(s.N, s.T, s.B, 4 * s.H)
-
-
-def _large_gradients(
-    made: Plan, r: Recurrence, i: Inputs, d_gates: Tensor, h: Tensor, needs: list[bool]
-) -> list[Tensor]:
-    """Gradients of x, of each W_ih and of all W_hh, as ``needs`` asks for them."""
-    own = TABLE[made.backend].gradients
-    if made.gradients and own:
-        return _own_gradients(made, own, r, i, d_gates, h, needs)
+def _products(made: Plan, r: Recurrence, i: Inputs, d_gates: Tensor, h: Tensor, needs: list[bool]) -> list[Tensor]:
+    """Gradients of x, of each W_ih and of all W_hh, as ``needs`` asks for them, by library products."""
     s = r.shape
     out: list[Tensor] = []
     if needs[X]:
@@ -146,51 +137,20 @@ def _large_gradients(
     return out
 
 
-def _own_gradients(
-    made: Plan,
-    own: Callable[[Plan, Recurrence, int, Gradients], None],
-    r: Recurrence,
-    i: Inputs,
-    d_gates: Tensor,
-    h: Tensor,
-    needs: list[bool],
-) -> list[Tensor]:
-    """The same by the backend itself, in one call for each recurrence."""
-    s = r.shape
-    out: list[Tensor] = []
-    x = w_ih = d_x = d_w_hh = None
-    d_w_ih: list[Tensor] = []
+def _large_buffers(i: Inputs, s: Shape, d_gates: Tensor, h: Tensor, needs: list[bool]) -> Gradients:
+    """Buffers of the same for a backend that forms them."""
+    a = Gradients(d_gates, h)
     if i.w_ih:
         assert i.x is not None
-        x = i.x if i.x.stride(-1) == 1 else i.x.contiguous()
-        w_ih = [w.contiguous() for w in i.w_ih]
+        a.x = i.x if i.x.stride(-1) == 1 else i.x.contiguous()
+        a.w_ih = [w.contiguous() for w in i.w_ih]
         if needs[X]:
-            d_x = memory.empty(tuple(x.shape), s.dtype, s.device)
-            out.append(d_x)
+            a.d_x = memory.empty(tuple(i.x.shape), s.dtype, s.device)
         if needs[W_IH]:
-            d_w_ih = [memory.empty((4 * s.H, s.I), s.dtype, s.device) for _ in range(s.N)]
-            out += d_w_ih
-    elif needs[X]:
-        out.append(d_gates)
+            a.d_w_ih = [memory.empty((4 * s.H, s.I), s.dtype, s.device) for _ in range(s.N)]
     if needs[W_HH]:
-        d_w_hh = memory.empty((s.N, 4 * s.H, s.H), s.dtype, s.device)
-        out.append(d_w_hh)
-    if d_x is None and not d_w_ih and d_w_hh is None:
-        return out
-    shared = x is not None and x.dim() == 3
-    for n in range(s.N):
-        a = Gradients(
-            d_gates=d_gates[n],
-            x=x if x is None or shared else x[n],
-            w_ih=None if w_ih is None else w_ih[n],
-            h=h[n],
-            add=shared and n > 0,
-            d_x=d_x if d_x is None or shared else d_x[n],
-            d_w_ih=d_w_ih[n] if d_w_ih else None,
-            d_w_hh=None if d_w_hh is None else d_w_hh[n],
-        )
-        own(made, r, n, a)
-    return out
+        a.d_w_hh = memory.empty((s.N, 4 * s.H, s.H), s.dtype, s.device)
+    return a
 
 
 def _final(i: Inputs, s: Shape, needs: list[bool]) -> Final:
@@ -223,31 +183,6 @@ def _plain_vectors(final: Tensor | None, s: Shape) -> tuple[Tensor | None, Tenso
     return bias.view(s.N, 4 * s.H), peephole.view(s.N, 3, s.H)
 
 
-def _check_gradients(
-    s: Shape,
-    grads: tuple[Tensor | None, Tensor | None, Tensor | None],
-    h: Tensor,
-    gates: Tensor | None,
-    c: Tensor,
-) -> None:
-    grad_h, grad_h_n, grad_c_n = grads
-    frames, state = (s.N, s.T, s.B, s.H), (s.N, s.B, s.H)
-    expected = {
-        "grad_h": (grad_h, frames, s.dtype),
-        "grad_h_n": (grad_h_n, state, s.dtype),
-        "grad_c_n": (grad_c_n, state, s.compute),
-        "h": (h, frames, s.dtype),
-        "c": (c, frames, s.compute),
-        "gates": (gates, (s.N, s.T, s.B, 4 * s.H), s.dtype),
-    }
-    for name, (tensor, shape, dtype) in expected.items():
-        if tensor is not None and (tuple(tensor.shape) != shape or tensor.dtype != dtype):
-            raise ValueError(
-                f"lstmrep.ops.lstm_backward: argument '{name}' is {tensor.dtype} {tuple(tensor.shape)}, expected "
-                f"{dtype} {shape}; pass what lstmrep::lstm returned."
-            )
-
-
 def _lstm(*arguments: Any) -> tuple[Tensor, ...]:
     """The op: an op cannot return none, so what is not saved is an empty tensor."""
     h, h_n, c_n, gates, c = forward_pass(Inputs(*arguments[:COUNT]), *arguments[COUNT:])
@@ -257,7 +192,8 @@ def _lstm(*arguments: Any) -> tuple[Tensor, ...]:
 def _lstm_backward(*arguments: Any) -> list[Tensor]:
     """The op: three gradients, the inputs, the rest."""
     grad_h, grad_h_n, grad_c_n, *rest = arguments
-    return backward_pass((grad_h, grad_h_n, grad_c_n), Inputs(*rest[:COUNT]), *rest[COUNT:])
+    h, gates, c, *static = rest[COUNT:]
+    return backward_pass(Passed(grad_h, grad_h_n, grad_c_n, h, gates, c), Inputs(*rest[:COUNT]), *static)
 
 
 # Op name -> its implementation, for tools that look inside an op.

@@ -41,6 +41,17 @@ class Inputs(NamedTuple):
         return cls(x, w_ih, w_hh, bias, peephole, h0, c0, lengths)
 
 
+class Passed(NamedTuple):
+    """What a backward pass is given beside the inputs: gradients (none: zero), then what forward returned."""
+
+    grad_h: Tensor | None  # [N, T, B, H] S
+    grad_h_n: Tensor | None  # [N, B, H] S
+    grad_c_n: Tensor | None  # [N, B, H] C
+    h: Tensor  # [N, T, B, H] S
+    gates: Tensor | None  # [N, T, B, 4H] S; none: they are formed again
+    c: Tensor  # [N, T, B, H] C
+
+
 def split(flat: Sequence[Any], counts: Counts) -> list[list[Any]]:
     """The four lists whose tensors stand one after the other in ``flat``."""
     lists, at = [], 0

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from lstmrep.backends.tensors import Shape
-from lstmrep.ops.schema import Inputs
+from lstmrep.ops.schema import Inputs, Passed
 
 COMPUTE_DTYPE = {
     torch.float32: torch.float32,
@@ -145,6 +145,29 @@ def _check_input(
         _expect("w_ih", w, (4 * hidden, width), "[4H, I]", first.dtype, first)
     _expect_kind("x", x, first.dtype, first)
     return width, batch
+
+
+def check_passed(s: Shape, passed: Passed) -> None:
+    """Check gradients and saved tensors of a backward pass.
+
+    Raises:
+        ValueError: one is not as ``lstmrep::lstm`` returned it.
+    """
+    frames, state = (s.N, s.T, s.B, s.H), (s.N, s.B, s.H)
+    expected = {
+        "grad_h": (frames, s.dtype),
+        "grad_h_n": (state, s.dtype),
+        "grad_c_n": (state, s.compute),
+        "h": (frames, s.dtype),
+        "gates": ((s.N, s.T, s.B, 4 * s.H), s.dtype),
+        "c": (frames, s.compute),
+    }
+    for (name, (shape, dtype)), tensor in zip(expected.items(), passed, strict=True):
+        if tensor is not None and (tuple(tensor.shape) != shape or tensor.dtype != dtype or tensor.device != s.device):
+            raise ValueError(
+                f"lstmrep.ops.lstm_backward: argument '{name}' is {tensor.dtype} {tuple(tensor.shape)} on "
+                f"{tensor.device}, expected {dtype} {shape} on {s.device}; pass what lstmrep::lstm returned."
+            )
 
 
 def check_lengths(lengths: Tensor | None, steps: int) -> None:
