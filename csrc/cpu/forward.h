@@ -49,8 +49,16 @@ struct Forward {
   }
   const S* weights_of(int64_t n) const { return static_cast<const S*>(p.w_hh[n]); }
   const S* input_weights_of(int64_t n) const { return static_cast<const S*>(args.w_ih[n]); }
-  const Operand<S>* input_panel_of(int64_t n, int64_t panel) const {
-    return scratch.input_weights + (n * scratch.panels + panel) * scratch.input_depth * 4 * kL;
+  Operand<S>* input_panel(int64_t place) const {
+    return scratch.input_weights + place * scratch.input_depth * 4 * kL;
+  }
+  void pack_input_panel(int64_t n, int64_t panel, Operand<S>* to) const {
+    pack_gate_panel(input_weights_of(n), p.h, p.i, panel * kL, to);
+  }
+  const Operand<S>* input_panel_of(const Share& share, int64_t n, int64_t panel) const {
+    if (!scratch.input_once) return input_panel(n * scratch.panels + panel);
+    pack_input_panel(n, panel, input_panel(share.thread));
+    return input_panel(share.thread);
   }
   // Of row `row` of a part in step t.
   C* share_of(const Part& part, int64_t panel, int64_t t, int64_t row) const {
@@ -68,9 +76,8 @@ struct Forward {
         pack_gate_panel(weights_of(n), p.h, p.h, u0,
                         scratch.weights + item * scratch.depth * 4 * kL);
       }
-      if (p.packed && p.i) {
-        pack_gate_panel(input_weights_of(n), p.h, p.i, u0,
-                        scratch.input_weights + item * scratch.input_depth * 4 * kL);
+      if (p.packed && p.i && !scratch.input_once) {
+        pack_input_panel(n, item % scratch.panels, input_panel(item));
       }
     }
   }
@@ -99,9 +106,9 @@ struct Forward {
       for (int64_t panel = part.panel; panel < part.panel_end; ++panel) {
         C* out = share_of(part, panel, t, first);
         if (p.packed) {
-          panel_product<S>(RowMajor<S>{x, scratch.ldx}, count, input_panel_of(part.n, panel),
-                           scratch.input_depth, scratch.input_far, false, out,
-                           [](int64_t) { return true; });
+          panel_product<S>(RowMajor<S>{x, scratch.ldx}, count, input_panel_of(share, part.n, panel),
+                           scratch.input_depth, scratch.input_far && !scratch.input_once, false,
+                           out, [](int64_t) { return true; });
           continue;
         }
         for (int64_t r = 0; r < count; r += kStreamRows) {

@@ -57,40 +57,68 @@ struct Gradients {
     return end < args.i ? end : args.i;
   }
 
-  void pack_weights(const Share& share, int64_t u0) const {
+  void pack_weights(int64_t panel, Operand<S>* to) const {
     const S* w = static_cast<const S*>(args.w_ih);  // [4H, I]
+    pack_unit_panel<S>(4 * args.h, args.i, panel * kWidth, to,
+                       [&](int64_t j) { return w + j * args.i; });
+  }
+
+  void pack_panels(const Share& share, int64_t u0) const {
     const int64_t panels = ceil_div(end_of(u0) - u0, kWidth);
     for (int64_t panel = share.begin(panels); panel < share.end(panels); ++panel) {
-      pack_unit_panel<S>(4 * args.h, args.i, u0 + panel * kWidth,
-                         scratch.weights + panel * scratch.depth * kWidth,
-                         [&](int64_t j) { return w + j * args.i; });
+      pack_weights(u0 / kWidth + panel, scratch.weights + panel * scratch.depth * kWidth);
+    }
+  }
+
+  Operand<S>* rows_of(const Share& share) const {
+    return scratch.rows + share.thread * (scratch.most_rows + kTileRows) * scratch.ldd;
+  }
+
+  void take_rows(const Share& share, int64_t r0, int64_t count) const {
+    Operand<S>* d = rows_of(share);
+    for (int64_t r = 0; r < count; ++r) take_row(d_row(r0 + r), 4 * args.h, d + r * scratch.ldd);
+  }
+
+  // The columns of a panel, from u0 on, of the rows that the thread holds.
+  void input_columns(const Share& share, int64_t r0, int64_t count, const Operand<S>* panel,
+                     bool far, int64_t u0) const {
+    S* d_x = static_cast<S*>(args.d_x);  // [T, B, I]
+    C* products = scratch.products + share.thread * (scratch.most_rows + kTileRows) * kWidth;
+    panel_product<S>(RowMajor<S>{rows_of(share), scratch.ldd}, count, panel, scratch.depth, far,
+                     false, products, [](int64_t) { return true; });
+    for (int64_t r = 0; r < count; ++r) {
+      for (int v = 0; v < 4 && u0 + v * kL < args.i; ++v) {
+        S* to = d_x + (r0 + r) * args.i + u0 + v * kL;
+        const int64_t there = args.i - u0 - v * kL;
+        V sum = load_raw<V>(products + r * kWidth + v * kL);
+        if (args.add) sum += Io<S>::load(to, there);
+        Io<S>::store(to, sum, there);
+      }
     }
   }
 
   // Of the columns whose panels are packed.
   void input_gradient(const Share& share, int64_t first) const {
-    S* d_x = static_cast<S*>(args.d_x);  // [T, B, I]
     const int64_t rows = args.t * args.b;
-    Operand<S>* d = scratch.rows + share.thread * (kShareRows + kTileRows) * scratch.ldd;
-    C* products = scratch.products + share.thread * (kShareRows + kTileRows) * kWidth;
     for (int64_t r0 = share.begin(rows); r0 < share.end(rows); r0 += kShareRows) {
       const int64_t left = share.end(rows) - r0;
       const int64_t count = left < kShareRows ? left : kShareRows;
-      for (int64_t r = 0; r < count; ++r) take_row(d_row(r0 + r), 4 * args.h, d + r * scratch.ldd);
+      take_rows(share, r0, count);
       for (int64_t u0 = first; u0 < end_of(first); u0 += kWidth) {
-        const Operand<S>* panel = scratch.weights + (u0 - first) * scratch.depth;
-        panel_product<S>(RowMajor<S>{d, scratch.ldd}, count, panel, scratch.depth, scratch.far,
-                         false, products, [](int64_t) { return true; });
-        for (int64_t r = 0; r < count; ++r) {
-          for (int v = 0; v < 4 && u0 + v * kL < args.i; ++v) {
-            S* to = d_x + (r0 + r) * args.i + u0 + v * kL;
-            const int64_t there = args.i - u0 - v * kL;
-            V sum = load_raw<V>(products + r * kWidth + v * kL);
-            if (args.add) sum += Io<S>::load(to, there);
-            Io<S>::store(to, sum, there);
-          }
-        }
+        input_columns(share, r0, count, scratch.weights + (u0 - first) * scratch.depth, scratch.far,
+                      u0);
       }
+    }
+  }
+
+  // Of all rows, each panel packed just before it is read.
+  void input_gradient_by_panels(const Share& share) const {
+    const int64_t panels = ceil_div(args.i, kWidth), rows = args.t * args.b;
+    Operand<S>* weights = scratch.weights + share.thread * scratch.depth * kWidth;
+    take_rows(share, 0, rows);
+    for (int64_t panel = share.begin(panels); panel < share.end(panels); ++panel) {
+      pack_weights(panel, weights);
+      input_columns(share, 0, rows, weights, false, panel * kWidth);
     }
   }
 
@@ -120,7 +148,7 @@ struct Gradients {
     for (int64_t r0 = 0; r0 < rows; r0 += kGradientRows) {
       const int64_t left = rows - r0 < kGradientRows ? rows - r0 : kGradientRows;
       const int64_t depth = padded_depth<S>(left);
-      for (int64_t m = 0; m < count; ++m) {
+      for (int64_t m = 0; m < count && (n0 == 0 || rows > kGradientRows); ++m) {
         pack_unit_panel<S>(left, 4 * args.h, (m0 + m) * kWidth, d + m * kGradientRows * kWidth,
                            [&](int64_t j) { return d_row(r0 + j); });
       }
@@ -155,7 +183,8 @@ struct Gradients {
     const int64_t panels = ceil_div(4 * args.h, kWidth), columns = column_panels();
     run_team(args.threads, args.t * args.b + panels, [&](const Share& share) {
       const TileScope<S> tiles;
-      if (args.d_x) pack_weights(share, 0);
+      const bool by_rows = args.d_x && !scratch.by_panels;
+      if (by_rows) pack_panels(share, 0);
       for (int64_t m = share.begin(panels); m < share.end(panels); m += kGradientPanels) {
         const int64_t left = share.end(panels) - m;
         const int64_t count = left < kGradientPanels ? left : kGradientPanels;
@@ -164,10 +193,11 @@ struct Gradients {
                            n + kGradientColumns < columns ? n + kGradientColumns : columns);
         }
       }
-      for (int64_t u0 = 0; args.d_x && u0 < args.i; u0 = end_of(u0)) {
+      if (args.d_x && !by_rows) input_gradient_by_panels(share);
+      for (int64_t u0 = 0; by_rows && u0 < args.i; u0 = end_of(u0)) {
         if (u0 > 0) {
           share.wait();  // until all have read the panels before
-          pack_weights(share, u0);
+          pack_panels(share, u0);
         }
         share.wait();  // for the panels of others
         input_gradient(share, u0);

@@ -40,9 +40,12 @@ int64_t padded_row(int64_t columns) {
 
 static inline int64_t row_blocks(const CpuProblem& p) { return ceil_div(p.b, kRowBlock); }
 
-// Whether the panels of a thread are more than stays in its second-level cache beside the rows.
+// What stays in a thread's second-level cache.
+constexpr int64_t kCacheBytes = int64_t{1} << 20;
+
+// Whether the panels of a thread are more than stays there beside the rows.
 static inline bool far_panels(const CpuProblem& p, int64_t bytes) {
-  return bytes / (p.by_rows ? 1 : p.threads) > int64_t{1} << 20;
+  return bytes / (p.by_rows ? 1 : p.threads) > kCacheBytes;
 }
 
 // Rows, steps times rows of the batch, whose input share is formed together: as many as stay in a
@@ -62,7 +65,9 @@ struct ForwardScratch {
   int64_t input_depth, ldx, steps;
   int64_t at_once;            // rows of x
   bool input_far;             // as far, of input_weights
-  Operand<S>* input_weights;  // [N, panels, input_depth, 4, lanes], null where nothing is packed
+  bool input_once;            // a panel of W_ih is read once in all, and packed just before
+  Operand<S>* input_weights;  // [N, panels, input_depth, 4, lanes], null where nothing is packed;
+                              // [threads, input_depth, 4, lanes] where input_once
   Operand<S>* x;              // [threads, at_once to the next tile, ldx]
   C* shares;  // [N, panels, rows, 4, lanes], rows the steps of all rows of the first part, then of
               // the next, and a tile to spare; parts are blocks of 8 rows and steps even, so that
@@ -80,10 +85,12 @@ struct ForwardScratch {
     products = carver.take<C>(p.threads * (p.b + kTileRows) * 4 * kLanes<C>);
     input_depth = padded_depth<S>(p.i);
     ldx = padded_row<S>(p.i);
-    const int64_t input_packed = p.n * panels * input_depth * 4 * kLanes<C>;
+    int64_t input_packed = p.n * panels * input_depth * 4 * kLanes<C>;
     input_far = far_panels(p, input_packed * static_cast<int64_t>(sizeof(Operand<S>)));
     at_once = input_far ? kShareRowsFar : kShareRows;
     steps = share_steps(p);
+    input_once = !p.by_rows && p.t * p.b <= at_once;
+    if (input_once) input_packed = p.threads * input_depth * 4 * kLanes<C>;
     input_weights = p.i && p.packed ? carver.take<Operand<S>>(input_packed) : nullptr;
     x = p.i ? carver.take<Operand<S>>(p.threads * (at_once + kTileRows) * ldx) : nullptr;
     shares = p.i ? carver.take<C>(p.n * panels * share_rows(p) * 4 * kLanes<C>) : nullptr;
@@ -138,9 +145,12 @@ struct GradientsScratch {
   using C = typename Io<S>::C;
   int64_t depth, ldd, at_once;
   bool far;             // weights are read from beyond the second-level cache
-  Operand<S>* weights;  // [at_once, depth, 4, lanes]: panels of W_ih, null where d_x is not wanted
-  Operand<S>* rows;     // [threads, kShareRows to the next tile, ldd]
-  C* products;          // [threads, kShareRows to the next tile, 4, lanes]
+  bool by_panels;       // of d_x a thread owns columns with all rows, not rows with all columns
+  Operand<S>* weights;  // panels of W_ih, null where d_x is not wanted: [at_once, depth, 4, lanes],
+                        // or [threads, depth, 4, lanes] where by_panels
+  int64_t most_rows;    // that a thread holds: kShareRows, or all
+  Operand<S>* rows;     // [threads, most_rows to the next tile, ldd]
+  C* products;          // [threads, most_rows to the next tile, 4, lanes]
   Operand<S>* d;        // [threads, kGradientPanels, kGradientRows, 4, lanes]
   Operand<S>* inputs;   // [threads, kGradientRows, 4, lanes]
   C* sums;              // [threads, kGradientColumns, kGradientPanels, 4, lanes, 4, lanes]
@@ -149,12 +159,18 @@ struct GradientsScratch {
     constexpr int64_t kWidth = 4 * kLanes<C>;
     depth = padded_depth<S>(4 * a.h);
     ldd = padded_row<S>(4 * a.h);
-    const int64_t panel = depth * kWidth * static_cast<int64_t>(sizeof(Operand<S>));
+    constexpr int64_t kSize = sizeof(Operand<S>);
+    const int64_t panel = depth * kWidth * kSize;
     const int64_t panels = ceil_div(a.i, kWidth), most = ceil_div(kGradientWeights, panel);
     at_once = panels < most ? panels : most;
-    far = at_once * panel > int64_t{1} << 20;
-    weights = input ? carver.take<Operand<S>>(at_once * depth * kWidth) : nullptr;
-    const int64_t taken = input ? a.threads * (kShareRows + kTileRows) : 0;
+    far = at_once * panel > kCacheBytes;
+    // Few rows do not pay for a pack of all W_ih that comes back from beyond the cache.
+    const int64_t all = a.t * a.b;
+    by_panels = panels >= a.threads && panel + (all + kTileRows) * ldd * kSize <= kCacheBytes;
+    const int64_t packed = by_panels ? a.threads : at_once;
+    weights = input ? carver.take<Operand<S>>(packed * depth * kWidth) : nullptr;
+    most_rows = by_panels ? all : kShareRows;
+    const int64_t taken = input ? a.threads * (most_rows + kTileRows) : 0;
     rows = carver.take<Operand<S>>(taken * ldd);
     products = carver.take<C>(taken * kWidth);
     d = carver.take<Operand<S>>(a.threads * kGradientPanels * kGradientRows * kWidth);
