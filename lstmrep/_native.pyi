@@ -47,7 +47,7 @@ def cpu_forward(
     x_strides: tuple[int, int, int],  # of x along N, T and B, in elements
     w_ih: Sequence[int],  # N addresses of [4H, I] S, or empty
     vectors_as_io: bool,  # V, the type of biases and peepholes, is S, else C
-    bias: Sequence[int],  # N addresses of [4H] V, or empty
+    bias: Sequence[int],  # N addresses of [4H] V, or 2 N of those that are added in pairs, or empty
     w_hh: Sequence[int],  # N addresses of [4H, H] S
     packs: Sequence[int],  # N addresses of what cpu_pack made with this instruction set, or empty
     peephole: Sequence[int],  # 3 N addresses of [H] V, or empty

@@ -341,3 +341,26 @@ def test_one_start_state_and_vectors_as_the_caller_holds_them(backend, dtype):
         assert g.shape == leaf.shape and g.dtype == leaf.dtype
         torch.testing.assert_close(g, other)
     assert all(map(torch.equal, made[2:], same[2:]))
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("N", [1, 2])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_two_biases_of_each_recurrence_are_added(backend, N, dtype):
+    """b_ih and b_hh as torch has them: the bits, and for both the gradient, of their sum."""
+    case = Case(N=N, peephole=N == 2, reverse=(False, True)[:N], dtype=dtype)
+    data = {name: t.to(torch.float32 if name in ("c0", "lengths") else dtype) for name, t in numbers(case).items()}
+    weights = [[data[f"{kind}{n}"] for n in range(N)] for kind in ("w_ih", "w_hh")]
+    first = [b.clone().requires_grad_() for b in data["bias"]]
+    second = [b.flip(0).clone().requires_grad_() for b in data["bias"]]
+
+    def run(bias):
+        peephole = data["peephole"] if N == 2 else None
+        h, _, c_n = lstm(data["x"], *weights, bias=bias, peephole=peephole, reverse=[False, True][:N], backend=backend)
+        return h, torch.autograd.grad((h.float() * data["grad_h"].float()).sum() + c_n.sum(), [*first, *second])
+
+    h, made = run([b for pair in zip(first, second, strict=True) for b in pair])
+    same_h, same = run([a + b for a, b in zip(first, second, strict=True)])
+    assert torch.equal(h, same_h)
+    assert all(map(torch.equal, made, same))
+    assert all(map(torch.equal, made[:N], made[N:]))

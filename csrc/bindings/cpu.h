@@ -128,7 +128,8 @@ inline void cpu_forward(int dtype, int cell, int threads, bool packed, bool by_r
   const std::vector<const void*> kept = pointers("packs", packs, packs.empty() ? 0 : n);
   at_least("I", i, 0);
   const std::vector<const void*> input_weights = pointers("w_ih", w_ih, i ? n : 0);
-  const std::vector<const void*> biases = pointers("bias", bias, bias.empty() ? 0 : n);
+  const int parts = bias.empty() ? 0 : static_cast<int64_t>(bias.size()) > n ? 2 : 1;
+  const std::vector<const void*> biases = pointers("bias", bias, parts * n);
   if (i) {
     not_null("x", x, t * b);
     require(gates_x == 0, "gates_x must be null where x is given");
@@ -149,7 +150,8 @@ inline void cpu_forward(int dtype, int cell, int threads, bool packed, bool by_r
   args.x_t = x_strides[1];
   args.x_b = x_strides[2];
   args.w_ih = input_weights.data();
-  args.bias = biases.empty() ? nullptr : biases.data();
+  args.bias = biases.data();
+  args.bias_parts = parts;
   args.h0 = pointer(h0);
   args.packs = kept.empty() ? nullptr : kept.data();
   args.h = pointer(h_out);

@@ -164,8 +164,11 @@ struct Forward {
     const int64_t n = part.n, size = p.h, units = kWhole ? kL : size - u0;
     const int now = static_cast<int>(t & 1);
     V biases[kGates] = {};
-    for (int g = 0; args.bias && g < kGates; ++g) {
-      biases[g] = load_vector<S>(p, args.bias[n], g * size + u0, units);
+    for (int part = 0; part < args.bias_parts; ++part) {
+      for (int g = 0; g < kGates; ++g) {
+        biases[g] += load_vector<S>(p, args.bias[n * args.bias_parts + part], g * size + u0, units);
+        if (p.vectors_as_io) biases[g] = Io<S>::round(biases[g]);  // as a sum of tensors is
+      }
     }
     const PeepholeValues<V> peep = load_peepholes<S, V>(p, n, u0, units);
     const auto sum = [&](int64_t b, int64_t at, int g) {

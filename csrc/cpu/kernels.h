@@ -37,7 +37,8 @@ struct CpuForwardArgs {
   const void* x;             // S, frame (n, t, b) at n x_n + t x_t + b x_b; null unless p.i > 0
   int64_t x_n, x_t, x_b;     // in elements
   const void* const* w_ih;   // N pointers to [4H, I] S, beside x
-  const void* const* bias;   // N pointers to [4H] V, may be null
+  const void* const* bias;   // for each of N bias_parts pointers to [4H] V that are added
+  int bias_parts;            // 0, 1 or 2
   const void* h0;            // [N, B, H] S, may be null: zeros
   const void* const* packs;  // N pointers to what `pack` made, may be null: made in the call
   void* h;                   // [N, T, B, H] S, out

@@ -17,7 +17,8 @@ class Backend(NamedTuple):
     backward: Callable[[Plan, Recurrence, Backward], None]
     # Where the plan says so (Plan.gradients); none: library products form them.
     gradients: Callable[[Plan, Recurrence, Gradients], None] | None = None
-    plain_vectors: bool = True  # its backward may ask for plain gradients of biases and peepholes
+    # Its backward may ask for plain gradients of biases and peepholes, and writes final ones of both or of none.
+    plain_vectors: bool = True
 
 
 TABLE: dict[str, Backend] = {

@@ -63,7 +63,7 @@ def forward(plan: Plan, r: Recurrence, a: Forward) -> None:
         _strides(a.x),
         [w.data_ptr() for w in a.w_ih],
         r.vectors_as_io,
-        addresses(r.biases, s.N, 4 * s.H),
+        addresses(r.biases, max(s.N, len(r.biases)), 4 * s.H),
         [w.data_ptr() for w in r.w_hh],
         packs.addresses(r.w_hh) if plan.packed else [],
         addresses(r.peepholes, 3 * s.N, s.H),
@@ -87,7 +87,7 @@ def gradients(plan: Plan, r: Recurrence, a: Gradients) -> None:
     s = r.shape
     told = s.T, s.B, s.H, s.I, plan.gradients
     size = _workspace_bytes("cpu_gradients_workspace_bytes", s.dtype, *told, a.d_x is not None)
-    workspace = memory.scratch(size, "kernel").data_ptr()
+    workspace = memory.scratch(size, "kernel")
     x_n, *x_strides = _strides(a.x)
     shared = a.x is not None and a.x.dim() == 3
     item, frames = s.dtype.itemsize, s.T * s.B
@@ -111,7 +111,7 @@ def gradients(plan: Plan, r: Recurrence, a: Gradients) -> None:
             of(a.d_x, n, 0 if shared else frames * s.I),
             a.d_w_ih[n].data_ptr() if a.d_w_ih else 0,
             of(a.d_w_hh, n, 4 * s.H * s.H),
-            workspace,
+            workspace.data_ptr(),
         )
 
 
@@ -141,7 +141,7 @@ def backward(plan: Plan, r: Recurrence, a: Backward) -> None:
         address(a.d_h0),
         address(a.d_c0),
         address(vectors),
-        0 if vectors is None else vectors.data_ptr() + 4 * s.N * s.H * vectors.element_size(),
+        vectors.data_ptr() + 4 * s.N * s.H * vectors.element_size() if vectors is not None and r.peepholes else 0,
         workspace.data_ptr(),
     )
     a.final.finish_starts(r, a)

@@ -168,7 +168,7 @@ def _forward_arrays(r: Recurrence, a: Forward) -> tuple[Any, ...]:
     s = r.shape
     return (
         address(a.gates_x),
-        addresses(r.biases, s.N, 4 * s.H),
+        addresses(r.summed_biases, s.N, 4 * s.H),
         [w.data_ptr() for w in r.w_hh],
         addresses(r.peepholes, 3 * s.N, s.H),
         r.vectors_as_io,

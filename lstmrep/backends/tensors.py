@@ -63,7 +63,8 @@ class Recurrence:
     reverse: list[bool]  # [N]
     cell: str  # "tanh" | "relu"
     w_hh: list[Tensor]  # N of [4H, H] S
-    biases: Sequence[Tensor]  # V, [N, 4H] one after the other; empty: none
+    # V, [N, 4H] one after the other, or 2N of [4H] that are added, both of a recurrence side by side; empty: none
+    biases: Sequence[Tensor]
     peepholes: Sequence[Tensor]  # V, [N, 3, H] one after the other; empty: none
     start_h: Tensor | None  # [N, B, H], or [1, B, H] for all, S; none means zeros
     start_c: Tensor | None  # [N, B, H], or [1, B, H] for all, C; none means zeros
@@ -72,8 +73,15 @@ class Recurrence:
     @_Once
     def bias(self) -> Tensor | None:
         """``[N, 4H]`` C, plain."""
-        joined = self.joined(self.biases)
+        joined = self.joined(self.summed_biases)
         return None if joined is None else joined.view(self.shape.N, 4 * self.shape.H)
+
+    @_Once
+    def summed_biases(self) -> Sequence[Tensor]:
+        """V, ``[N, 4H]`` one after the other."""
+        if len(self.biases) != 2 * self.shape.N:
+            return self.biases
+        return [a + b for a, b in zip(self.biases[::2], self.biases[1::2], strict=True)]
 
     @_Once
     def peephole(self) -> Tensor | None:
@@ -153,7 +161,8 @@ class Final:
 
     d_h0: Tensor | None  # like start_h, S: the sum over recurrences that share it
     d_c0: Tensor | None  # like start_c, C
-    vectors: Tensor | None  # [N*4H + N*3H] V: of the biases, then of the peepholes
+    # [N*4H + N*3H] V: of the biases, then of the peepholes; [N*4H] where there are none and the backend allows it
+    vectors: Tensor | None
 
     def finish(self, r: Recurrence, a: Backward) -> None:
         """Fill from the plain gradients of ``a``, where those are other tensors."""
@@ -203,4 +212,4 @@ class Gradients:
     w_ih: Sequence[Tensor] = ()  # N of [4H, I] S
     d_x: Tensor | None = None  # like x, dense, S, out
     d_w_ih: Sequence[Tensor] = ()  # N of [4H, I] S, out
-    d_w_hh: Tensor | None = None  # [N, 4H, H] S, out
+    d_w_hh: Tensor | None = None  # [N, 4H, H] S, or [4H, H] for N = 1, out

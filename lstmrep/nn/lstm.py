@@ -309,7 +309,8 @@ class LSTM(nn.Module):
         names = self._names[layer]
         bias: list[Tensor] = []
         if self.bias:
-            bias = [b + r for b, r in zip(self._held(names.bias_ih), self._held(names.bias_hh), strict=True)]
+            pairs = list(zip(self._held(names.bias_ih), self._held(names.bias_hh), strict=True))
+            bias = [b + r for b, r in pairs] if self.proj_size else [b for pair in pairs for b in pair]
         common: dict[str, Any] = {
             "bias": bias,
             "peephole": self._held(names.peephole) if self.peephole else [],

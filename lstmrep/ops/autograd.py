@@ -51,28 +51,40 @@ def gradients(
     return place(backward_below_autograd(Passed(*grads, *saved), i, reverse, cell, backend, needs), needs, i)
 
 
-def place(made: Sequence[Tensor], needs: list[bool], i: Inputs) -> Gradients:
+def place(found: Sequence[Tensor], needs: list[bool], i: Inputs) -> Gradients:
     """Gradients that were asked for, as lstm_backward returns them, to their places; views, no copies."""
-    given = iter(made)
+    given = iter(found)
     placed: Gradients = [[None], [None] * len(i.w_ih), [None] * len(i.w_hh), [], [], [None], [None]]
     if needs[X]:
         placed[X] = [next(given)]
     if needs[W_IH]:
         placed[W_IH] = [next(given) for _ in i.w_ih]
     if needs[W_HH]:
-        placed[W_HH] = list(next(given).unbind(0))
+        w_hh = next(given)
+        placed[W_HH] = [w_hh] if len(i.w_hh) == 1 else list(w_hh.unbind(0))
     placed[BIAS], placed[PEEPHOLE] = [None] * len(i.bias), [None] * len(i.peephole)
     if needs[BIAS] or needs[PEEPHOLE]:
-        vectors, units = next(given), len(i.w_hh) * i.w_hh[0].shape[1]
-        for k, like, at, whole in ((BIAS, i.bias, 0, 4 * units), (PEEPHOLE, i.peephole, 4 * units, 3 * units)):
-            if needs[k]:
-                each = whole // len(like)
-                parts = [vectors.narrow(0, at + n * each, each) for n in range(len(like))]
-                placed[k] = [p if v.dim() == 1 else p.view(v.shape) for p, v in zip(parts, like, strict=True)]
+        vectors, n = next(given), len(i.w_hh)
+        units = n * i.w_hh[0].shape[1]
+        if needs[BIAS]:
+            pairs = len(i.bias) == 2 * n
+            made = _parts(vectors, 0, 4 * units, i.bias[::2] if pairs else i.bias)
+            placed[BIAS] = [part for part in made for _ in range(2)] if pairs else made
+        if needs[PEEPHOLE]:
+            placed[PEEPHOLE] = _parts(vectors, 4 * units, 3 * units, i.peephole)
     for k in (H0, C0):
         if needs[k]:
             placed[k] = [next(given)]
     return placed
+
+
+def _parts(vectors: Tensor, at: int, size: int, like: list[Tensor]) -> list[Tensor | None]:
+    """``size`` elements from ``at`` on as tensors like those given."""
+    each = size // len(like)
+    parts = (
+        [vectors] if each == vectors.shape[0] else [vectors.narrow(0, at + k * each, each) for k in range(len(like))]
+    )
+    return [p if v.dim() == 1 else p.view(v.shape) for p, v in zip(parts, like, strict=True)]
 
 
 def in_flat_order(placed: Gradients) -> tuple[Tensor | None, ...]:

@@ -39,9 +39,10 @@ def lstm_backward(*arguments: Any) -> list[Tensor]:
     if needs[W_IH]:
         out += [like.new_empty(w.shape) for w in i.w_ih]
     if needs[W_HH]:
-        out.append(like.new_empty((s.N, 4 * s.H, s.H)))
+        out.append(like.new_empty((4 * s.H, s.H) if s.N == 1 else (s.N, 4 * s.H, s.H)))
     if needs[BIAS] or needs[PEEPHOLE]:
-        out.append(like.new_empty(7 * s.N * s.H, dtype=(i.bias or i.peephole)[0].dtype))
+        size = (7 if i.peephole else 4) * s.N * s.H
+        out.append(like.new_empty(size, dtype=(i.bias or i.peephole)[0].dtype))
     for index, start in ((H0, i.h0), (C0, i.c0)):
         if needs[index]:
             assert start is not None

@@ -46,7 +46,8 @@ def lstm(
             input share itself ``[N, T, B, 4H]``; or none (no input: nothing is materialised, ``steps`` says T).
         w_ih: N matrices ``[4H, I]`` (gates i, f, g, o), or empty.
         w_hh: N matrices ``[4H, H]``; float32, bfloat16, float16 or float64, the I/O dtype.
-        bias: ``[N, 4H]``, or a list of N ``[4H]``; or none.
+        bias: ``[N, 4H]``, or a list of N ``[4H]``, or one of 2N ``[4H]``, b_ih and b_hh of each recurrence, which are
+            added; or none.
         peephole: ``[N, 3, H]`` (i, f, o), or a list of 3N ``[H]``; or none.
         h0: ``[N, B, H]`` in the I/O dtype, or ``[1, B, H]`` shared by all recurrences; or none for zeros.
         c0: like h0 in float32 (float64 beside float64 weights).

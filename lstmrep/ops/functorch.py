@@ -102,10 +102,12 @@ class LSTMTransformBackward(torch.autograd.Function):
             group, n = [next(given) for _ in many.w_ih], counts[0]
             out += [torch.stack(group[k::n]) for k in range(n)]
         if needs[W_HH]:
-            out.append(_unfold(next(given), size))
+            d_w_hh, n = next(given), counts[1]
+            shape = d_w_hh.shape[-2:]
+            out.append(d_w_hh.view(size, *shape) if n == 1 else d_w_hh.view(size, n, *shape))
         if needs[BIAS] or needs[PEEPHOLE]:
             vectors = next(given)
-            at = vectors.shape[0] // 7 * 4  # the biases of all samples, then the peepholes
+            at = 4 * size * counts[1] * many.w_hh[0].shape[1]  # the biases of all samples, then the peepholes
             out.append(torch.cat([vectors[:at].view(size, -1), vectors[at:].view(size, -1)], 1))
         for k, place_of in ((H0, 1), (C0, 2)):
             if needs[k]:

@@ -74,7 +74,7 @@ def input_weight_gradient(d_gates: Tensor, x: Tensor, n: int) -> Tensor:
 
 
 def recurrent_weight_gradients(d_gates: Tensor, h: Tensor, r: Recurrence, *, together: bool) -> Tensor:
-    """Gradients of all W_hh, ``[N, 4H, H]``: the sum over frames of d_gates times the h before.
+    """Gradients of all W_hh, ``[N, 4H, H]`` (``[4H, H]`` for N = 1): the sum over frames of d_gates times the h before.
 
     Args:
         d_gates: ``[N, T, B, 4H]``. h: ``[N, T, B, H]``.
@@ -86,11 +86,19 @@ def recurrent_weight_gradients(d_gates: Tensor, h: Tensor, r: Recurrence, *, tog
     backwards = any(r.reverse)
     if not together or not s.T or (backwards and (not all(r.reverse) or r.lengths is not None)):
         if s.N == 1:
-            return memory.product(*_recurrent_factors(d_gates, h, r, 0)).unsqueeze(0)
+            return memory.product(*_recurrent_factors(d_gates, h, r, 0))
         out = memory.empty((s.N, 4 * s.H, s.H), s.dtype, s.device)
         for n in range(s.N):
             torch.mm(*_recurrent_factors(d_gates, h, r, n), out=out[n])
         return out
+
+    made = _recurrent_products(d_gates, h, r, backwards)
+    return made[0] if s.N == 1 else made
+
+
+def _recurrent_products(d_gates: Tensor, h: Tensor, r: Recurrence, backwards: bool) -> Tensor:
+    """Those of all recurrences together, ``[N, 4H, H]``."""
+    s = r.shape
 
     def product(d: Tensor, before: Tensor, onto: Tensor | None) -> Tensor:
         rows = d.flatten(1, 2).transpose(1, 2), before.flatten(1, 2)

@@ -93,7 +93,7 @@ def backward_pass(
             if d_gates is None:
                 d_gates = memory.empty((s.N, s.T, s.B, 4 * s.H), s.dtype, s.device)
         large = _large_buffers(i, s, d_gates, h, needs) if own else None
-        final = _final(i, s, needs)
+        final = _final(i, s, needs, TABLE[made.backend].plain_vectors)
         plain = final.vectors if TABLE[made.backend].plain_vectors else None
         d_bias, d_peephole = _plain_vectors(plain, s)
         a = Backward(
@@ -118,7 +118,10 @@ def backward_pass(
             out += [*large.d_w_ih, *([] if large.d_w_hh is None else [large.d_w_hh])]
         else:
             out = _products(made, r, i, d_gates, h, needs)
-        out += [g for g in (final.vectors, final.d_h0, final.d_c0) if g is not None]
+        vectors = final.vectors
+        if vectors is not None and not i.peephole and vectors.shape[0] > 4 * s.N * s.H:
+            vectors = vectors[: 4 * s.N * s.H]
+        out += [g for g in (vectors, final.d_h0, final.d_c0) if g is not None]
     return out
 
 
@@ -149,11 +152,11 @@ def _large_buffers(i: Inputs, s: Shape, d_gates: Tensor, h: Tensor, needs: list[
         if needs[W_IH]:
             a.d_w_ih = [memory.empty((4 * s.H, s.I), s.dtype, s.device) for _ in range(s.N)]
     if needs[W_HH]:
-        a.d_w_hh = memory.empty((s.N, 4 * s.H, s.H), s.dtype, s.device)
+        a.d_w_hh = memory.empty((4 * s.H, s.H) if s.N == 1 else (s.N, 4 * s.H, s.H), s.dtype, s.device)
     return a
 
 
-def _final(i: Inputs, s: Shape, needs: list[bool]) -> Final:
+def _final(i: Inputs, s: Shape, needs: list[bool], plain_vectors: bool) -> Final:
     """Buffers of the small inputs' gradients."""
 
     def like(start: Tensor | None, wanted: bool) -> Tensor | None:
@@ -163,7 +166,8 @@ def _final(i: Inputs, s: Shape, needs: list[bool]) -> Final:
 
     vectors = None
     if needs[BIAS] or needs[PEEPHOLE]:
-        vectors = memory.empty((7 * s.N * s.H,), (i.bias or i.peephole)[0].dtype, s.device)
+        size = (7 if i.peephole or plain_vectors else 4) * s.N * s.H
+        vectors = memory.empty((size,), (i.bias or i.peephole)[0].dtype, s.device)
     return Final(like(i.h0, needs[H0]), like(i.c0, needs[C0]), vectors)
 
 

@@ -17,7 +17,7 @@ class Inputs(NamedTuple):
     x: Tensor | None  # [T, B, I] (shared) or [N, T, B, I] S; with an empty w_ih the input share [N, T, B, 4H] S
     w_ih: list[Tensor]  # N of [4H, I] S, or empty
     w_hh: list[Tensor]  # N of [4H, H] S
-    bias: list[Tensor]  # S or C; one after the other [N, 4H]; empty: none
+    bias: list[Tensor]  # S or C; one after the other [N, 4H], or 2N of [4H], added in pairs; empty: none
     peephole: list[Tensor]  # in the biases' dtype; one after the other [N, 3, H]; empty: none
     h0: Tensor | None  # [N, B, H], or [1, B, H] shared by all, S
     c0: Tensor | None  # [N, B, H], or [1, B, H] shared by all, C
@@ -76,8 +76,9 @@ LIBRARY.define(
     f"lstm({_INPUTS}, SymInt steps, bool[] reverse, str cell, str backend, str save)"
     " -> (Tensor h, Tensor h_n, Tensor c_n, Tensor gates, Tensor c)"
 )
-# Returns, each where ``needs`` asks for it: x; N of w_ih; w_hh [N, 4H, H]; bias and peephole in one [N*4H + N*3H],
-# where either is asked for; h0; c0.
+# Returns, each where ``needs`` asks for it: x; N of w_ih; w_hh [N, 4H, H], or [4H, H] for N = 1; bias and peephole in
+# one [N*4H + N*3H], where either is asked for, or [N*4H] where there are no peepholes; h0; c0. Of biases in pairs the
+# gradient is one for both. Views are left to the caller, who has none to form in the commonest case.
 LIBRARY.define(
     f"lstm_backward(Tensor? grad_h, Tensor? grad_h_n, Tensor? grad_c_n, {_INPUTS},"
     " Tensor h, Tensor? gates, Tensor c, bool[] reverse, str cell, str backend, bool[] needs) -> Tensor[]"

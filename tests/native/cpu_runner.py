@@ -71,8 +71,9 @@ def run_forward(
     packed: bool = True,
     by_rows: bool = False,
     vectors_as_io: bool = False,
+    second_bias: np.ndarray | None = None,
 ) -> dict[str, np.ndarray]:
-    """Outputs of cpu_forward as stored arrays; alias: gates is written over gates_x."""
+    """Outputs of cpu_forward as stored arrays; alias: gates is written over gates_x; second_bias: added to p.bias."""
     arena = Arena()
     features, strides, x = 0, (0, 0, 0), 0
     if p.x is not None:
@@ -96,6 +97,9 @@ def run_forward(
         gates_x = out["gates"].address
     else:
         gates_x = arena.put(p.gates_x)
+    bias = p.bias
+    if bias is not None and second_bias is not None:
+        bias = np.stack([bias, second_bias], axis=1)  # both of a recurrence side by side
     _native.cpu_forward(
         dtype=DTYPES[p.dtype],
         cell=CELLS[p.cell],
@@ -112,7 +116,7 @@ def run_forward(
         x_strides=strides,
         w_ih=[arena.put(w) for w in p.w_ih],
         vectors_as_io=vectors_as_io,
-        bias=arena.rows(p.bias, vectors_as_io and p.dtype),
+        bias=arena.rows(bias, vectors_as_io and p.dtype),
         w_hh=[arena.put(w) for w in p.w_hh],
         packs=[],
         peephole=arena.rows(p.peephole, vectors_as_io and p.dtype),

@@ -287,6 +287,29 @@ def test_biases_and_peepholes_of_the_io_type(isa: str, dtype: str) -> None:
         assert_same_bits(name, encode(stored, dtype) if name in ("d_bias", "d_peephole") else stored, narrow[name])
 
 
+@pytest.mark.parametrize("isa", ISAS)
+@pytest.mark.parametrize("dtype", TYPES)
+@pytest.mark.parametrize("as_io", [False, True])
+def test_two_biases_are_added(isa: str, dtype: str, as_io: bool) -> None:
+    """To the bits of their sum, rounded to the type that they come in."""
+    _native.set_cpu_isa(isa)
+    p = make_problem(10, dtype, "tanh", 2, 4, 7, 37, optional="all")
+    assert p.bias is not None
+    if as_io:
+        p.bias = decode(encode(p.bias, dtype), dtype, compute_type(dtype))
+    first = p.bias * compute_type(dtype)(0.25)  # exact, in each type; what is left of the sum is not always
+    second = p.bias - first if not as_io else decode(encode(p.bias * 3, dtype), dtype, compute_type(dtype))
+    total = first + second
+    both = run_forward(replace(p, bias=first), vectors_as_io=as_io, second_bias=second)
+    one = run_forward(
+        replace(p, bias=decode(encode(total, dtype), dtype, compute_type(dtype)) if as_io else total),
+        vectors_as_io=as_io,
+    )
+    assert not np.array_equal(one["h"], run_forward(replace(p, bias=first), vectors_as_io=as_io)["h"])
+    for name, stored in one.items():
+        assert_same_bits(name, stored, both[name])
+
+
 @pytest.mark.parametrize("dtype", TYPES)
 @pytest.mark.parametrize(("t", "b"), [(0, 3), (4, 0), (0, 0)])
 def test_no_steps_or_no_rows(dtype: str, t: int, b: int) -> None:
