@@ -8,8 +8,10 @@ import torch
 
 _NO_CONTEXT = contextlib.nullcontext()
 
-# Asks about all device types at once, without a look at any tensor.
-is_anywhere_on = torch._C._is_any_autocast_enabled
+
+def is_anywhere_on() -> bool:
+    """Whether ``is_on`` need be asked at all: one cheap question for all device types, without a look at a tensor."""
+    return torch.compiler.is_compiling() or torch._C._is_any_autocast_enabled()  # compilers know ``is_on`` better
 
 
 def is_on(device: str) -> bool:

@@ -161,9 +161,11 @@ def test_gradients_of_the_input_and_the_matrices(isa: str, dtype: str) -> None:
 
 
 @pytest.mark.parametrize("isa", [ISAS[0], ISAS[-1]])
-def test_gradients_of_more_columns_than_are_packed_at_once(isa: str) -> None:
+@pytest.mark.parametrize(("t", "b"), [(2, 3), (8, 50)])
+def test_gradients_of_many_columns(t: int, b: int, isa: str) -> None:
+    """Of few rows, whose threads own columns, and of more, with more columns than are packed at once."""
     _native.set_cpu_isa(isa)
-    p = with_input(make_problem(3, "float32", "tanh", 1, 2, 3, 150, optional="all"), 3, 7100, shared=True)
+    p = with_input(make_problem(3, "float32", "tanh", 1, t, b, 150, optional="all"), 3, 7100, shared=True)
     forward = run_forward(p)
     d_gates = run_backward(p, forward["gates"], forward["c"])["d_gates"]
     exact = reference_gradients(p, 0, d_gates, forward["h"], np.float64)["d_x"]

@@ -37,6 +37,7 @@ STREAM = (2, 12, 3, 150, 0, 0, 0)
 INPUT_UNITS = (2, 25, 3, 150, 1, 0, 11)  # the input share of 22 steps at a time, and of the rest
 INPUT_ROWS = (2, 12, 20, 40, 1, 1, 11)
 INPUT_STREAM = (2, 25, 3, 150, 0, 0, 11)
+INPUT_ONCE = (2, 20, 3, 150, 1, 0, 200)  # few rows: panels of W_ih packed by the thread that reads them
 CASES = {
     "units": UNITS,
     "rows": ROWS,
@@ -44,6 +45,7 @@ CASES = {
     "input-units": INPUT_UNITS,
     "input-rows": INPUT_ROWS,
     "input-stream": INPUT_STREAM,
+    "input-once": INPUT_ONCE,
 }
 
 
@@ -108,11 +110,25 @@ FAULTS = [
         (INPUT_ROWS,),
     ),
     Fault(
+        "input_panels_in_one_place",
+        "forward.h",
+        "input_panel(share.thread));\n    return input_panel(share.thread);",
+        "input_panel(PLANTED ? 0 : share.thread));\n    return input_panel(PLANTED ? 0 : share.thread);",
+        (INPUT_ONCE,),
+    ),
+    Fault(
         "gradients_read_a_pack_too_early",
         "gradients.h",
         "share.wait();  // for the panels of others",
         "if (!PLANTED) share.wait();",
         (INPUT_ROWS,),
+    ),
+    Fault(
+        "weights_for_gradients_in_one_place",
+        "gradients.h",
+        "scratch.weights + share.thread *",
+        "scratch.weights + (PLANTED ? 0 : share.thread) *",
+        (INPUT_ONCE,),
     ),
     Fault(
         "sums_of_gradients_in_one_place",

@@ -172,6 +172,7 @@ uint64_t run(CpuProblem p) {
   args.x_b = p.i;
   args.w_ih = w_hh.data() + p.n;  // behind the recurrent ones
   args.bias = biases.data();
+  args.bias_parts = 1;
   args.h0 = h0.data();
   args.h = h.data();
   args.h_n = h_n.data();
