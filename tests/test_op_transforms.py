@@ -363,3 +363,55 @@ def test_nothing_warns():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         _gradients(2, _tensors(2))
+
+
+def _two_biases(n: int) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
+    """Torch's two biases of each recurrence, side by side, and matrices, without peepholes."""
+    x, bias, _, _, _, *weights = _tensors(n)
+    return [x, *weights], [b for row in bias for b in (row, row.flip(0))]
+
+
+def _of_two_biases(n: int, tensors, backend: str = "cpu") -> torch.Tensor:
+    x, weights, bias = tensors[0], tensors[1 : 1 + 2 * n], tensors[1 + 2 * n :]
+    h, h_n, c_n = lstm(x, weights[:n], weights[n:], bias=list(bias), reverse=[False, True][:n], backend=backend)
+    return h.square().sum() + h_n.sum() + c_n.pow(3).sum()
+
+
+@pytest.mark.parametrize("n", [1, 2])
+def test_two_biases_under_every_transform(n):
+    """gradcheck, a second derivative, the dispatcher's own checks, torch.func and torch.compile."""
+    given, biases = _two_biases(n)
+    every = tuple(range(len(given) + len(biases)))
+    leaves = _leaves([*given, *biases])
+    assert torch.autograd.gradcheck(lambda *t: _of_two_biases(n, t), leaves)
+    assert torch.autograd.gradgradcheck(lambda *t: _of_two_biases(n, t), leaves)
+    expected = torch.autograd.grad(_of_two_biases(n, leaves), leaves)
+
+    got = torch.func.grad(lambda *t: _of_two_biases(n, t), argnums=every)(*(t.detach() for t in leaves))
+    for a, b in zip(got, expected, strict=True):
+        torch.testing.assert_close(a, b)
+    compiled = torch.compile(lambda *t: _of_two_biases(n, t), backend="aot_eager", fullgraph=True)
+    for a, b in zip(torch.autograd.grad(compiled(*leaves), leaves), expected, strict=True):
+        torch.testing.assert_close(a, b)
+
+    (x, *weights), flags = given, ([False, True][:n], "tanh", "auto")
+    inputs = (x, weights[:n], weights[n:], biases, [], None, None, None)
+    opcheck(torch.ops.lstmrep.lstm.default, (*inputs, T, *flags, "all"))
+    h, _, _, gates, c = torch.ops.lstmrep.lstm(*inputs, T, *flags, "all")
+    for needs in ([True, True, True, True], [False, False, True, True]):  # of x, w_ih, w_hh and bias
+        flat = (h, None, None, *inputs, h, gates, c, *flags, [*needs, False, False, False])
+        opcheck(torch.ops.lstmrep.lstm_backward.default, flat)
+
+
+@pytest.mark.parametrize("n", [1, 2])
+@pytest.mark.parametrize("samples", [1, 3])
+def test_two_biases_for_each_sample(n, samples):
+    given, biases = _two_biases(n)
+    xs = torch.stack([given[0] * (k + 1) for k in range(samples)])
+    rest = [*given[1:], *biases]
+    every = tuple(range(1, 1 + len(rest)))
+    one = torch.func.grad(lambda x, *t: _of_two_biases(n, (x, *t)), argnums=every)
+    got = torch.func.vmap(one, in_dims=(0, *[None] * len(rest)))(xs, *rest)
+    for k in range(samples):
+        for a, b in zip(got, one(xs[k], *rest), strict=True):
+            torch.testing.assert_close(a[k], b)

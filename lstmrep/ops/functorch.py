@@ -107,8 +107,11 @@ class LSTMTransformBackward(torch.autograd.Function):
             out.append(d_w_hh.view(size, *shape) if n == 1 else d_w_hh.view(size, n, *shape))
         if needs[BIAS] or needs[PEEPHOLE]:
             vectors = next(given)
-            at = 4 * size * counts[1] * many.w_hh[0].shape[1]  # the biases of all samples, then the peepholes
-            out.append(torch.cat([vectors[:at].view(size, -1), vectors[at:].view(size, -1)], 1))
+            each = counts[1] * many.w_hh[0].shape[1]
+            at = 4 * size * each  # the biases of all samples, then the peepholes, if any
+            parts = [vectors[:at].view(size, 4 * each)]
+            parts += [vectors[at:].view(size, 3 * each)] if many.peephole else []
+            out.append(torch.cat(parts, 1))
         for k, place_of in ((H0, 1), (C0, 2)):
             if needs[k]:
                 d_start = _unfold(next(given), size)  # [V, N, B, H]
