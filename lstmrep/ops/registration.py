@@ -80,7 +80,8 @@ def backward_pass(
     h, c = h.contiguous(), c.contiguous()
     with autocast.off(s.device):
         r = _recurrence(s, i, reverse, cell)
-        own = TABLE[made.backend].gradients if made.gradients else None
+        entries = TABLE[made.backend]
+        own = entries.gradients if made.gradients else None
         # All buffers before the first kernel, whose data replace everything else in the caches. Where the backend
         # reads the gate gradients itself, nobody does after this call.
         d_gates = memory.scratch_tensor((s.N, s.T, s.B, 4 * s.H), s.dtype, "d_gates") if own and i.w_ih else None
@@ -93,9 +94,8 @@ def backward_pass(
             if d_gates is None:
                 d_gates = memory.empty((s.N, s.T, s.B, 4 * s.H), s.dtype, s.device)
         large = _large_buffers(i, s, d_gates, h, needs) if own else None
-        final = _final(i, s, needs, TABLE[made.backend].plain_vectors)
-        plain = final.vectors if TABLE[made.backend].plain_vectors else None
-        d_bias, d_peephole = _plain_vectors(plain, s)
+        final = _final(i, s, needs, entries.plain_vectors)
+        d_bias, d_peephole = _plain_vectors(final.vectors if entries.plain_vectors else None, s)
         a = Backward(
             gates=gates,
             c=c,
@@ -109,7 +109,7 @@ def backward_pass(
             d_peephole=d_peephole,
             final=final,
         )
-        TABLE[made.backend].backward(made, r, a)
+        entries.backward(made, r, a)
         if not a.finished:
             final.finish(r, a)
         if own and large is not None:
@@ -118,7 +118,7 @@ def backward_pass(
             out += [*large.d_w_ih, *([] if large.d_w_hh is None else [large.d_w_hh])]
         else:
             out = _products(made, r, i, d_gates, h, needs)
-        vectors = final.vectors
+        vectors = final.vectors  # without the part of peepholes that are not there
         if vectors is not None and not i.peephole and vectors.shape[0] > 4 * s.N * s.H:
             vectors = vectors[: 4 * s.N * s.H]
         out += [g for g in (vectors, final.d_h0, final.d_c0) if g is not None]
@@ -141,7 +141,7 @@ def _products(made: Plan, r: Recurrence, i: Inputs, d_gates: Tensor, h: Tensor, 
 
 
 def _large_buffers(i: Inputs, s: Shape, d_gates: Tensor, h: Tensor, needs: list[bool]) -> Gradients:
-    """Buffers of the same for a backend that forms them."""
+    """Buffers of the same gradients for a backend that forms them itself."""
     a = Gradients(d_gates, h)
     if i.w_ih:
         assert i.x is not None
