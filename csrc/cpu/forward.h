@@ -107,8 +107,8 @@ struct Forward {
         C* out = share_of(part, panel, t, first);
         if (p.packed) {
           panel_product<S>(RowMajor<S>{x, scratch.ldx}, count, input_panel_of(share, part.n, panel),
-                           scratch.input_depth, scratch.input_far && !scratch.input_once, false,
-                           out, [](int64_t) { return true; });
+                           scratch.input_depth, scratch.input_far, false, out,
+                           [](int64_t) { return true; });
           continue;
         }
         for (int64_t r = 0; r < count; r += kStreamRows) {

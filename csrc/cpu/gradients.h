@@ -148,7 +148,8 @@ struct Gradients {
     for (int64_t r0 = 0; r0 < rows; r0 += kGradientRows) {
       const int64_t left = rows - r0 < kGradientRows ? rows - r0 : kGradientRows;
       const int64_t depth = padded_depth<S>(left);
-      for (int64_t m = 0; m < count && (n0 == 0 || rows > kGradientRows); ++m) {
+      const bool packed = n0 > 0 && rows <= kGradientRows;  // for the columns before
+      for (int64_t m = 0; !packed && m < count; ++m) {
         pack_unit_panel<S>(left, 4 * args.h, (m0 + m) * kWidth, d + m * kGradientRows * kWidth,
                            [&](int64_t j) { return d_row(r0 + j); });
       }

@@ -90,7 +90,10 @@ struct ForwardScratch {
     at_once = input_far ? kShareRowsFar : kShareRows;
     steps = share_steps(p);
     input_once = !p.by_rows && p.t * p.b <= at_once;
-    if (input_once) input_packed = p.threads * input_depth * 4 * kLanes<C>;
+    if (input_once) {
+      input_packed = p.threads * input_depth * 4 * kLanes<C>;
+      input_far = false;
+    }
     input_weights = p.i && p.packed ? carver.take<Operand<S>>(input_packed) : nullptr;
     x = p.i ? carver.take<Operand<S>>(p.threads * (at_once + kTileRows) * ldx) : nullptr;
     shares = p.i ? carver.take<C>(p.n * panels * share_rows(p) * 4 * kLanes<C>) : nullptr;

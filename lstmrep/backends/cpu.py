@@ -9,7 +9,7 @@ from torch import Tensor
 
 from lstmrep import native
 from lstmrep.backends import memory, packs
-from lstmrep.backends.tensors import DTYPE_CODE, Backward, Forward, Gradients, Recurrence, addresses
+from lstmrep.backends.tensors import DTYPE_CODE, Backward, Forward, Gradients, Recurrence, addresses, in_pairs
 from lstmrep.plan import Plan
 
 CELL_CODE = {"tanh": 0, "relu": 1}
@@ -63,7 +63,7 @@ def forward(plan: Plan, r: Recurrence, a: Forward) -> None:
         _strides(a.x),
         [w.data_ptr() for w in a.w_ih],
         r.vectors_as_io,
-        addresses(r.biases, max(s.N, len(r.biases)), 4 * s.H),
+        addresses(r.biases, 2 * s.N if in_pairs(r.biases, s.N) else s.N, 4 * s.H),
         [w.data_ptr() for w in r.w_hh],
         packs.addresses(r.w_hh) if plan.packed else [],
         addresses(r.peepholes, 3 * s.N, s.H),

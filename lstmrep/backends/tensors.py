@@ -79,7 +79,7 @@ class Recurrence:
     @_Once
     def summed_biases(self) -> Sequence[Tensor]:
         """V, ``[N, 4H]`` one after the other."""
-        if len(self.biases) != 2 * self.shape.N:
+        if not in_pairs(self.biases, self.shape.N):
             return self.biases
         return [a + b for a, b in zip(self.biases[::2], self.biases[1::2], strict=True)]
 
@@ -122,6 +122,11 @@ class Recurrence:
         if start is None or start.shape[0] == self.shape.N:
             return start
         return start.expand(self.shape.N, -1, -1).contiguous()
+
+
+def in_pairs(biases: Sequence[Tensor], n: int) -> bool:
+    """Whether the biases of n recurrences are torch's two of each, ``[4H]``, side by side, which are added."""
+    return len(biases) == 2 * n
 
 
 def addresses(vectors: Sequence[Tensor], count: int, width: int) -> list[int]:

@@ -88,7 +88,7 @@ def check_frames(who: str, name: str, frames: object, size: int, fewest: int, we
         raise TypeError(
             f"{who}: argument '{name}' is {frames.dtype}, expected {weight.dtype}; pass frames.float() / 255."
         )
-    if frames.dtype != weight.dtype and not autocast.is_on(frames.device.type):
+    if frames.dtype != weight.dtype and not autocast.is_on(frames):
         raise TypeError(
             f"{who}: argument '{name}' is {frames.dtype}, expected {weight.dtype} like the weights; pass "
             f"frames.to({weight.dtype}), or use torch.autocast."

@@ -167,7 +167,7 @@ def _folded(decoder: Decoder, start: Layers, steps: int) -> Tensor:
     else:
         first, state = lstm.recur(w_hh, bias, start, 1)
     compute = COMPUTE_DTYPE.get(w_hh.dtype, w_hh.dtype)
-    with autocast.off(w_hh.device):
+    with autocast.off(w_hh):
         w_ih, w_o = w_ih.to(compute), head.weight.to(compute)
         joined = torch.addmm(w_hh.to(compute), w_ih, w_o).to(w_hh.dtype)
         shift = torch.addmv(bias.to(compute), w_ih, head.bias.to(compute))

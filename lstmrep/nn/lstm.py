@@ -350,7 +350,7 @@ class LSTM(nn.Module):
                 f"input_size = {self.input_size}; check the order of its dimensions."
             )
         (weight,) = self._held(("weight_ih_l0",))
-        if x.dtype != weight.dtype and not autocast.is_on(x.device.type):
+        if x.dtype != weight.dtype and not autocast.is_on(x):
             raise TypeError(
                 f"lstmrep.LSTM: argument 'input' is {x.dtype}, expected {weight.dtype} like the weights; "
                 f"pass input.to({weight.dtype}), or use torch.autocast."

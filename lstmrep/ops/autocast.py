@@ -5,22 +5,20 @@ from __future__ import annotations
 import contextlib
 
 import torch
+from torch import Tensor
 
 _NO_CONTEXT = contextlib.nullcontext()
 
 
-def is_anywhere_on() -> bool:
-    """Whether ``is_on`` need be asked at all: one cheap question for all device types, without a look at a tensor."""
-    return torch.compiler.is_compiling() or torch._C._is_any_autocast_enabled()  # compilers know ``is_on`` better
-
-
-def is_on(device: str) -> bool:
-    """Autocast is on for tensors of this device type (never for meta tensors, which torch does not know there)."""
+def is_on(like: Tensor) -> bool:
+    """Autocast is on for tensors on this one's device (never for meta tensors, which torch does not know there)."""
+    # One cheap question for all devices comes first; compilers know the other one better.
+    if not torch.compiler.is_compiling() and not torch._C._is_any_autocast_enabled():
+        return False
+    device = like.device.type
     return device != "meta" and torch.is_autocast_enabled(device)
 
 
-def off(device: torch.device) -> contextlib.AbstractContextManager[object]:
+def off(like: Tensor) -> contextlib.AbstractContextManager[object]:
     """Products inside run in the dtypes they are given, whatever context the caller, or the backward pass, is in."""
-    if is_anywhere_on() and is_on(device.type):
-        return torch.autocast(device.type, enabled=False)
-    return _NO_CONTEXT
+    return torch.autocast(like.device.type, enabled=False) if is_on(like) else _NO_CONTEXT

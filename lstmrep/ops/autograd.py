@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from lstmrep.backends import reference
-from lstmrep.backends.tensors import Recurrence
+from lstmrep.backends.tensors import Recurrence, in_pairs
 from lstmrep.ops import validate
 from lstmrep.ops.dispatch import backward_below_autograd, forward_below_autograd
 from lstmrep.ops.schema import BIAS, C0, COUNT, H0, LIBRARY, PEEPHOLE, W_HH, W_IH, Counts, Inputs, Passed, X, split
@@ -67,7 +67,7 @@ def place(found: Sequence[Tensor], needs: list[bool], i: Inputs) -> Gradients:
         vectors, n = next(given), len(i.w_hh)
         units = n * i.w_hh[0].shape[1]
         if needs[BIAS]:
-            pairs = len(i.bias) == 2 * n
+            pairs = in_pairs(i.bias, n)
             made = _parts(vectors, 0, 4 * units, i.bias[::2] if pairs else i.bias)
             placed[BIAS] = [part for part in made for _ in range(2)] if pairs else made
         if needs[PEEPHOLE]:

@@ -170,7 +170,7 @@ def _frame_loss(
     h: Tensor, weight: list[Tensor], bias: list[Tensor], frames: Tensor, *static: Any
 ) -> tuple[Tensor, ...]:
     _check(h, weight, bias, frames, static)
-    with autocast.off(h.device):
+    with autocast.off(h):
         if not runs(h, "auto"):
             return _plain(h, weight, bias, frames, static)
         heads, kind = _heads(static)
@@ -197,7 +197,7 @@ def _frame_loss_backward(
     *static, needs = static_and_needs
     _check(h, weight, bias, frames, tuple(static))
     heads, kind = _heads(tuple(static))
-    with autocast.off(h.device):
+    with autocast.off(h):
         if not runs(h, "auto"):
             grads = (grad_total, grad_losses, grad_z)
             placed = _differentiable_gradients(grads, h, weight, bias, frames, tuple(static), needs, False)

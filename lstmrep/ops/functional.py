@@ -74,8 +74,8 @@ def lstm(
     Source: Srivastava, Mansimov, Salakhutdinov 2015, section 2.1.
     """
     weight = first_weight(w_hh)
-    if autocast.is_anywhere_on() and autocast.is_on(device := weight.device.type):
-        low = torch.get_autocast_dtype(device)
+    if autocast.is_on(weight):
+        low = torch.get_autocast_dtype(weight.device.type)
         x, h0 = _cast(x, low), _cast(h0, low)
         w_ih, w_hh = [w.to(low) for w in w_ih], [w.to(low) for w in w_hh]
         weight = w_hh[0]

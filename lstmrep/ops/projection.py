@@ -48,14 +48,14 @@ def projected_lstm(
     Source: Sak, Senior, Beaufays 2014 (LSTMP).
     """
     device = x.device.type
-    if autocast.is_on(device):
+    if autocast.is_on(x):
         low = torch.get_autocast_dtype(device)
         x, h0 = x.to(low), None if h0 is None else h0.to(low)
         w_ih, w_hh, w_hr = ([w.to(low) for w in ws] for ws in (w_ih, w_hh, w_hr))
     # Library products of strided rows, or of rows off a cache line, round differently; a view must give a copy's bits.
     x = x.clone(memory_format=torch.contiguous_format)
     h0 = None if h0 is None else h0.clone(memory_format=torch.contiguous_format)
-    with autocast.off(x.device):
+    with autocast.off(x):
         gates_x = torch.stack([torch.nn.functional.linear(x, w) for w in w_ih])
         if x.dtype in (torch.bfloat16, torch.float16):
             return _stepwise(gates_x, w_hh, w_hr, bias, peephole, h0, c0, lengths, reverse, cell)

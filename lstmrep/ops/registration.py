@@ -30,7 +30,7 @@ def forward_pass(
     training, recompute = save != "nothing", save == "states"
     s, made = sizes_and_plan(i, steps, reverse, cell, backend, training=training, recompute=recompute)
     validate.check_lengths(i.lengths, steps)
-    with autocast.off(s.device):
+    with autocast.off(i.w_hh[0]):
         gates_x = None if made.shares else products.input_share(i.x, i.w_ih, s, turned=made.turned)
         frames = (s.N, s.T, s.B)
         gates = None
@@ -78,7 +78,7 @@ def backward_pass(
         i, h.shape[1], reverse, cell, backend, training=True, recompute=gates is None, passed=passed
     )
     h, c = h.contiguous(), c.contiguous()
-    with autocast.off(s.device):
+    with autocast.off(i.w_hh[0]):
         r = _recurrence(s, i, reverse, cell)
         entries = TABLE[made.backend]
         own = entries.gradients if made.gradients else None

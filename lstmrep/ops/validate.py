@@ -11,7 +11,7 @@ import math
 import torch
 from torch import Tensor
 
-from lstmrep.backends.tensors import Shape
+from lstmrep.backends.tensors import Shape, in_pairs
 from lstmrep.ops.schema import Inputs, Passed
 
 COMPUTE_DTYPE = {
@@ -94,8 +94,8 @@ def check(i: Inputs, steps: int, reverse: list[bool], cell: str) -> Shape:
         batch = start.shape[1]
     if bias or peephole:
         vector = compute if (bias or peephole)[0].dtype == compute else dtype
-        pairs = len(bias) == 2 * n  # b_ih and b_hh of each recurrence
-        _check_vectors("bias", bias, (2 * n if pairs else n, 4 * hidden), "[N, 4H]", vector, first)
+        parts = 2 * n if in_pairs(bias, n) else n
+        _check_vectors("bias", bias, (parts, 4 * hidden), "[N, 4H]", vector, first)
         _check_vectors("peephole", peephole, (n, 3, hidden), "[N, 3, H]", vector, first)
     for name, start, kind in (("h0", h0, dtype), ("c0", c0, compute)):
         if start is not None:
