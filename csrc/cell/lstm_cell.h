@@ -72,12 +72,18 @@ LSTMREP_INLINE CellState<V> cell_state(V z_i, V z_f, V z_g, V c_prev, const Peep
   return out;
 }
 
+// What h takes of c.
+template <CellKind kCell, class Math, class V>
+LSTMREP_INLINE V cell_squashed(V c) {
+  return kCell == CellKind::kTanh ? Math::tanh(c) : c;
+}
+
 // The second half: o (into the place given) and h.
 template <CellKind kCell, class Math, class V>
 LSTMREP_INLINE V cell_output(V z_o, V c, const PeepholeValues<V>& p, V& o) {
   if (p.used) z_o += p.o * c;
   o = Math::sigmoid(z_o);
-  return o * (kCell == CellKind::kTanh ? Math::tanh(c) : c);
+  return o * cell_squashed<kCell, Math>(c);
 }
 
 template <CellKind kCell, class Math, class V>
@@ -92,18 +98,13 @@ LSTMREP_INLINE CellOutput<V> cell_forward(GateValues<V> z, V c_prev, const Peeph
   return out;
 }
 
+// squashed: cell_squashed of c.
 template <CellKind kCell, class Math, class V>
-LSTMREP_INLINE CellGradient<V> cell_backward(const GateValues<V>& a, V c_prev, V c,
+LSTMREP_INLINE CellGradient<V> cell_gradient(const GateValues<V>& a, V c_prev, V squashed,
                                              const PeepholeValues<V>& p, V dh, V dc) {
   CellGradient<V> out;
-  if (kCell == CellKind::kTanh) {
-    const V tanh_c = Math::tanh(c);
-    out.d.o = dh * tanh_c * a.o * (1 - a.o);
-    dc += dh * a.o * (1 - tanh_c * tanh_c);
-  } else {
-    out.d.o = dh * c * a.o * (1 - a.o);
-    dc += dh * a.o;
-  }
+  out.d.o = dh * squashed * a.o * (1 - a.o);
+  dc += kCell == CellKind::kTanh ? dh * a.o * (1 - squashed * squashed) : dh * a.o;
   if (p.used) dc += out.d.o * p.o;
   out.d.i = dc * a.g * a.i * (1 - a.i);
   out.d.f = dc * c_prev * a.f * (1 - a.f);
@@ -112,6 +113,12 @@ LSTMREP_INLINE CellGradient<V> cell_backward(const GateValues<V>& a, V c_prev, V
   out.dc_prev = dc * a.f;
   if (p.used) out.dc_prev += out.d.f * p.f + out.d.i * p.i;
   return out;
+}
+
+template <CellKind kCell, class Math, class V>
+LSTMREP_INLINE CellGradient<V> cell_backward(const GateValues<V>& a, V c_prev, V c,
+                                             const PeepholeValues<V>& p, V dh, V dc) {
+  return cell_gradient<kCell, Math>(a, c_prev, cell_squashed<kCell, Math>(c), p, dh, dc);
 }
 
 }  // namespace lstmrep

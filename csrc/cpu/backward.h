@@ -74,12 +74,28 @@ struct Backward {
     }
   }
 
-  // The cell's backward of some rows in a step, on one vector of units from u, whole or not; their
-  // sums are added to totals. products: [rows, stride], from row b0 on, read only before a row's
-  // last active step.
+  // What a step reads and writes of a row.
+  struct Row {
+    bool active, last;  // last: its last active step
+    int64_t at;         // of its frame: row of [N, T, B]
+    int64_t before;     // of the frame of the step before, where there is one
+  };
+  Row row_of(int64_t n, int64_t b, int64_t t) const {
+    const int64_t length = row_length(p, n, b);
+    const bool active = t < length;
+    const auto row = [&](int64_t step) {
+      const int64_t frame = active ? frame_of(p.reverse[n], length, step) : step;
+      return (n * p.t + frame) * p.b + b;
+    };
+    return {active, t == length - 1, row(t), row(t - 1)};
+  }
+
+  // The cell's backward of up to kRowBlock rows from b0 on in a step, on one vector of units from
+  // u, whole or not; their sums are added to totals. In two loops, as in forward: tanh of c first.
+  // products: [rows, stride], from row b0 on, read only before a row's last active step.
   template <bool kWhole>
-  void cells(int64_t n, int64_t b0, int64_t b1, int64_t t, int64_t u, const C* products,
-             int64_t stride, double* totals) const {
+  void cells(int64_t n, int64_t b0, int64_t count, const Row* rows, int64_t t, int64_t u,
+             const C* products, int64_t stride, double* totals) const {
     using Math = typename MathOf<C>::type;
     const C* c0 = static_cast<const C*>(p.c0);                 // [N, B, H], may be null
     const S* gates = static_cast<const S*>(args.gates);        // [N, T, B, 4H]
@@ -90,62 +106,75 @@ struct Backward {
     S* d_gates = static_cast<S*>(args.d_gates);                // [N, T, B, 4H]
     const int64_t size = p.h, units = kWhole ? kL : size - u;
     const PeepholeValues<V> peep = load_peepholes<S, V>(p, n, u, units);
-    V sums[kSums] = {};
-    for (int64_t b = b0; b < b1; ++b) {
-      const int64_t length = row_length(p, n, b);
-      const bool active = t < length;
-      const int64_t frame = active ? frame_of(p.reverse[n], length, t) : t;
-      const int64_t row = (n * p.t + frame) * p.b + b;
+    V squashed[kRowBlock];
+    for (int64_t j = 0; j < count; ++j) {
+      squashed[j] = cell_squashed<kCell, Math>(load_first<V>(c + rows[j].at * size + u, units));
+    }
+    GateValues<V> sums = {};
+    V sum_i = {}, sum_f = {}, sum_o = {};  // for the peepholes
+    for (int64_t j = 0; j < count; ++j) {
+      const Row row = rows[j];
+      const int64_t b = b0 + j;
       const int64_t state = (n * p.b + b) * size + u;
       CellGradient<V> out = {};
-      if (active) {
+      if (row.active) {
         V dh, dc;
-        if (t == length - 1) {
+        if (row.last) {
           dh = grad_h_n ? Io<S>::load(grad_h_n + state, units) : V{};
           dc = grad_c_n ? load_first<V>(grad_c_n + state, units) : V{};
         } else {
-          dh = load_raw<V>(products + (b - b0) * stride);
+          dh = load_raw<V>(products + j * stride);
           dc = load_raw<V>(dc_state(n, b, u));
         }
-        if (grad_h) dh += Io<S>::load(grad_h + row * size + u, units);
+        if (grad_h) dh += Io<S>::load(grad_h + row.at * size + u, units);
         V c_prev = {};
         if (t > 0) {
-          const int64_t before = frame_of(p.reverse[n], length, t - 1);
-          c_prev = load_first<V>(c + ((n * p.t + before) * p.b + b) * size + u, units);
+          c_prev = load_first<V>(c + row.before * size + u, units);
         } else if (c0) {
           c_prev = load_first<V>(c0 + state, units);
         }
-        const V c_now = load_first<V>(c + row * size + u, units);
-        const S* first = gates + row * 4 * size + u;
+        const S* first = gates + row.at * 4 * size + u;
         const GateValues<V> a = {Io<S>::load(first, units), Io<S>::load(first + size, units),
                                  Io<S>::load(first + 2 * size, units),
                                  Io<S>::load(first + 3 * size, units)};
-        out = cell_backward<kCell, Math>(a, c_prev, c_now, peep, dh, dc);
+        out = cell_gradient<kCell, Math>(a, c_prev, squashed[j], peep, dh, dc);
         store_raw(dc_state(n, b, u), out.dc_prev);
         Operand<S>* d = d_state(static_cast<int>(t & 1), n, b) + u;
         Io<Operand<S>>::store(d, out.d.i, units);
         Io<Operand<S>>::store(d + size, out.d.f, units);
         Io<Operand<S>>::store(d + 2 * size, out.d.g, units);
         Io<Operand<S>>::store(d + 3 * size, out.d.o, units);
-        sums[0] += out.d.i;
-        sums[1] += out.d.f;
-        sums[2] += out.d.g;
-        sums[3] += out.d.o;
-        sums[4] += c_prev * out.d.i;
-        sums[5] += c_prev * out.d.f;
-        sums[6] += c_now * out.d.o;
+        sums.i += out.d.i;
+        sums.f += out.d.f;
+        sums.g += out.d.g;
+        sums.o += out.d.o;
+        if (args.d_peephole) {
+          sum_i += c_prev * out.d.i;
+          sum_f += c_prev * out.d.f;
+          sum_o += load_first<V>(c + row.at * size + u, units) * out.d.o;
+        }
       }
-      S* first = d_gates + row * 4 * size + u;
+      S* first = d_gates + row.at * 4 * size + u;
       Io<S>::store(first, out.d.i, units);
       Io<S>::store(first + size, out.d.f, units);
       Io<S>::store(first + 2 * size, out.d.g, units);
       Io<S>::store(first + 3 * size, out.d.o, units);
     }
-    for (int q = 0; q < kSums; ++q) {
+    const auto add = [&](int q, V sum) {
+      C lanes[kL];
+      store_raw(lanes, sum);
       for (int lane = 0; lane < kL; ++lane) {
-        totals[q * 4 * kL + lane] += static_cast<double>(sums[q][lane]);
+        totals[q * 4 * kL + lane] += static_cast<double>(lanes[lane]);
       }
-    }
+    };
+    add(0, sums.i);
+    add(1, sums.f);
+    add(2, sums.g);
+    add(3, sums.o);
+    if (!args.d_peephole) return;
+    add(4, sum_i);
+    add(5, sum_f);
+    add(6, sum_o);
   }
 
   // Where d_t W_hh of a panel stands: a vector v of row b at at(b, v).
@@ -186,16 +215,18 @@ struct Backward {
     const int64_t n = part.n, u0 = panel * 4 * kL;
     if (p.packed && t + 1 < p.t) product(part, panel, t + 1, products.first);
     for (int64_t b0 = part.row; b0 < part.row_end; b0 += kRowBlock) {
-      const int64_t b1 = b0 + kRowBlock < part.row_end ? b0 + kRowBlock : part.row_end;
+      const int64_t count = part.row_end - b0 < kRowBlock ? part.row_end - b0 : kRowBlock;
       const int64_t at = sums_at(n, b0 / kRowBlock, panel);
+      Row rows[kRowBlock];
+      for (int64_t j = 0; j < count; ++j) rows[j] = row_of(n, b0 + j, t);
       for (int v = 0; v < 4 && u0 + v * kL < p.h; ++v) {
         const int64_t u = u0 + v * kL;
         const C* first = products.at(b0, v);
         double* totals = scratch.totals + at + v * kL;
         if (p.h - u >= kL) {
-          cells<true>(n, b0, b1, t, u, first, products.stride, totals);
+          cells<true>(n, b0, count, rows, t, u, first, products.stride, totals);
         } else {
-          cells<false>(n, b0, b1, t, u, first, products.stride, totals);
+          cells<false>(n, b0, count, rows, t, u, first, products.stride, totals);
         }
       }
     }

@@ -91,7 +91,7 @@ struct CpuKernels {
   // A pack of one W_hh [4H, H] for forward calls with this instruction set, and its size.
   void (*pack)(DType, int64_t h, const void* w_hh, void* pack);
   size_t (*pack_bytes)(DType, int64_t h);
-  // y[j] = f(x[j]) for the vector function of this instruction set; f: 0 exp, 1 sigmoid, 2 tanh.
+  // y[j] = f(x[j]) for the vector function of this instruction set; f: 0 sigmoid, 1 tanh.
   void (*math)(int f, const float* x, float* y, int64_t n);
 };
 

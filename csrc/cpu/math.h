@@ -1,12 +1,11 @@
-// Vector exp, sigmoid and tanh, and the math policies that the cell takes (see cell/lstm_cell.h).
+// Vector sigmoid and tanh, and the math policies that the cell takes (see cell/lstm_cell.h).
 //
-// float: one range reduction x = n ln 2 + r, |r| <= ln(2)/2, and expm1(r) = r + r^2 P(r) with a
-// minimax P of degree 5 (its own error is below 0.01 ulp). NaN goes through, infinities and
-// overflow are right. Results of exp below the normal range lose bits gradually as they should;
-// those of sigmoid, for x below -87.3, are zero. Bounds in units in the last place, measured over a
-// dense sample of all floats (0.97, 2.25, 2.49) and asserted by tests/native/test_native_math.py
-// for every instruction set, whether it has a fused multiply-add or not:
-//   exp <= 1.0, sigmoid <= 2.3, tanh <= 2.5
+// float: one range reduction y = n ln 2 + r, |r| <= ln(2)/2, and exp(r) = 1 + r + r^2 P(r) with a
+// minimax P of degree 4. NaN goes through, infinities are right; sigmoid is zero for x below -87.3,
+// where it would leave the normal range. Bounds in units in the last place, measured over a dense
+// sample of all floats (2.47, 2.49) and asserted by tests/native/test_native_math.py for every
+// instruction set, whether it has a fused multiply-add or not:
+//   sigmoid <= 2.5, tanh <= 2.5
 // double: the C library's exp and tanh, lane by lane.
 #pragma once
 
@@ -19,47 +18,18 @@ constexpr float kLog2E = 0x1.715476p+0f;
 // ln 2 in two parts; the first has 15 bits, so that its product with |n| < 512 is exact.
 constexpr float kLn2High = 0x1.62e4p-1f;
 constexpr float kLn2Low = 0x1.7f7d1cp-20f;
-// Adding 1.5 * 2^23 rounds to an integer and leaves it in the low bits.
-constexpr float kRoundingShift = 0x1.8p+23f;
-// exp is +inf above and 0 below these (n + 1 and n / 2 stay in range for the scale factors).
-constexpr float kExpHighest = 89.0f;
-constexpr float kExpLowest = -104.5f;
+constexpr float kLn2 = 0x1.62e43p-1f;
+// Adding 1.5 * 2^23 rounds to a whole number n; with 127 more the low bits are the exponent of 2^n,
+// right for n from -126 to 127.
+constexpr float kExponentShift = 0x1.8p+23f + 127.0f;
 constexpr float kLn2To126 = 0x1.5d589ep+6f;  // the float below ln(2^126)
 
-struct ExpParts {
-  VecF p;  // expm1 of the reduced argument
-  VecF n;  // power of two, a whole number
-};
+// 2^n from n + kExponentShift.
+LSTMREP_VECTOR_INLINE VecF power_of_two(VecF shifted) { return (VecF)((VecU)shifted << 23); }
 
-// For x within [kExpLowest, kExpHighest], or NaN.
-LSTMREP_VECTOR_INLINE ExpParts exp_parts(VecF x) {
-  const VecF n = (x * kLog2E + kRoundingShift) - kRoundingShift;
-  VecF r = x - n * kLn2High;
-  r = r - n * kLn2Low;
-  VecF p = splat<VecF>(0x1.a032f6p-13f);
-  p = p * r + 0x1.6d755cp-10f;
-  p = p * r + 0x1.11118cp-7f;
-  p = p * r + 0x1.5554aep-5f;
-  p = p * r + 0x1.555554p-3f;
-  p = p * r + 0x1.000000p-1f;
-  return {p * (r * r) + r, n};
-}
-
-// x 2^n for a whole n of [-151, 128], rounded once where the result is subnormal.
-LSTMREP_VECTOR_INLINE VecF scale_by_power(VecF x, VecF n) {
-#if defined(__AVX512F__)
-  return (VecF)_mm512_maskz_scalef_ps(0xffff, (__m512)x, (__m512)n);
-#else
-  // Two factors: one would leave the range of exponents.
-  const VecI whole = __builtin_convertvector(n == n ? n : VecF{}, VecI);
-  const VecI half = whole >> 1;
-  return x * (VecF)((half + 127) << 23) * (VecF)((whole - half + 127) << 23);
-#endif
-}
-
-// a / d for d within [1, 2], or NaN. On AVX-512 not by the divider, which takes 16 cycles a vector
-// and would be the narrowest part of the cell: a quotient by a reciprocal of 14 bits, corrected by
-// its own remainder, which leaves 28.
+// a / d for 1 <= d <= 2^126, or NaN. On AVX-512 not by the divider, which takes 16 cycles a vector
+// and would be the narrowest part of the cell, but by a reciprocal of 14 bits, corrected by the
+// quotient's own remainder, which leaves 28.
 LSTMREP_VECTOR_INLINE VecF quotient(VecF a, VecF d) {
 #if defined(__AVX512F__)
   const VecF y = (VecF)_mm512_maskz_rcp14_ps(0xffff, (__m512)d);
@@ -87,31 +57,51 @@ LSTMREP_VECTOR_INLINE VecF not_above(VecF x, float bound) {
 #endif
 }
 
-// For x within [kExpLowest, kExpHighest], or NaN.
-LSTMREP_VECTOR_INLINE VecF exp_within(VecF x) {
-  const ExpParts e = exp_parts(x);
-  return scale_by_power(e.p + 1.0f, e.n);
-}
-
-LSTMREP_VECTOR_INLINE VecF vector_exp(VecF x) {
-  return exp_within(not_below(not_above(x, kExpHighest), kExpLowest));
+// |magnitude| with the sign of another.
+LSTMREP_VECTOR_INLINE VecF with_sign_of(VecF magnitude, VecF sign) {
+#if defined(__AVX512F__)
+  const __m512i low = _mm512_set1_epi32(0x7fffffff);  // of a bit set here, else of `sign`
+  return (VecF)_mm512_ternarylogic_epi32((__m512i)magnitude, (__m512i)sign, low, 0xe4);
+#else
+  return (VecF)(((VecU)magnitude & 0x7fffffffu) | ((VecU)sign & 0x80000000u));
+#endif
 }
 
 struct MathF {
+  // 1 / (1 + exp(-x)).
   static LSTMREP_VECTOR_INLINE VecF sigmoid(VecF x) {
-    // exp of -|x| only: s(x) = 1 / (1 + e) or e / (1 + e). Below the bound s is subnormal: zero.
-    const VecF e = exp_within(not_below((VecF)((VecU)x | 0x80000000u), -kLn2To126));
-    const VecF s = quotient(x > 0.0f ? splat<VecF>(1.0f) : e, 1.0f + e);
+    const VecF within = not_below(not_above(x, kLn2To126), -kLn2To126);
+    const VecF shifted = within * -kLog2E + kExponentShift;
+    const VecF n = shifted - kExponentShift;
+    VecF r = n * -kLn2High - within;
+    r = r - n * kLn2Low;
+    VecF p = splat<VecF>(0x1.6db30cp-10f);
+    p = p * r + 0x1.123ab4p-7f;
+    p = p * r + 0x1.555460p-5f;
+    p = p * r + 0x1.555490p-3f;
+    p = p * r + 0x1.000000p-1f;
+    p = p * r + 1.0f;
+    p = p * r + 1.0f;
+    const VecF s = quotient(splat<VecF>(1.0f), p * power_of_two(shifted) + 1.0f);
     return x < -kLn2To126 ? VecF{} : s;
   }
+  // tanh |x| = -m / (2 + m) with m = expm1(-2 |x|), accurate for small x because n is 0 there.
   static LSTMREP_VECTOR_INLINE VecF tanh(VecF x) {
-    // tanh |x| = -m / (2 + m) with m = expm1(-2 |x|), accurate for small x because n is 0 there.
-    const VecU sign = (VecU)x & 0x80000000u;
-    const VecF y = (VecF)((VecU)x & 0x7fffffffu) * -2.0f;
-    const ExpParts e = exp_parts(not_below(y, -40.0f));  // expm1(-40) is -1 in float
-    const VecF scale = scale_by_power(splat<VecF>(1.0f), e.n);
-    const VecF m = e.p * scale + (scale - 1.0f);
-    return (VecF)(((VecU)quotient(m, 2.0f + m) & 0x7fffffffu) | sign);
+    const VecF half = not_above((VecF)((VecU)x & 0x7fffffffu), 20.0f);  // expm1(-40) is -1 in float
+    const VecF shifted = half * (-2.0f * kLog2E) + kExponentShift;
+    const VecF n = shifted - kExponentShift;
+    // ln 2 in one part: its error, n 2e-9, counts 2^n times.
+    const VecF r = n * -kLn2 - (half + half);
+    // r^2 P(r) + r with P's error weighted by r: it is relative to r.
+    VecF p = splat<VecF>(0x1.6d976cp-10f);
+    p = p * r + 0x1.1226eap-7f;
+    p = p * r + 0x1.55548ap-5f;
+    p = p * r + 0x1.5554b2p-3f;
+    p = p * r + 0x1.000000p-1f;
+    p = p * (r * r) + r;
+    const VecF scale = power_of_two(shifted);
+    const VecF m = p * scale + (scale - 1.0f);
+    return with_sign_of(quotient(m, m + 2.0f), x);
   }
   static LSTMREP_VECTOR_INLINE VecF relu(VecF x) { return x < 0.0f ? VecF{} : x; }
   static LSTMREP_VECTOR_INLINE VecF where_positive(VecF x, VecF y) { return x > 0.0f ? y : VecF{}; }
@@ -144,12 +134,11 @@ struct MathOf<double> {
   using type = MathD;
 };
 
-// The test entry of CpuKernels: f is 0 exp, 1 sigmoid, 2 tanh.
+// The test entry of CpuKernels: f is 0 sigmoid, 1 tanh.
 void math_entry(int f, const float* x, float* y, int64_t n) {
   for (int64_t j = 0; j < n; j += kLanes<float>) {
     const VecF v = load_first<VecF>(x + j, n - j);
-    const VecF r = f == 0 ? vector_exp(v) : f == 1 ? MathF::sigmoid(v) : MathF::tanh(v);
-    store_first(y + j, r, n - j);
+    store_first(y + j, f == 0 ? MathF::sigmoid(v) : MathF::tanh(v), n - j);
   }
 }
 
