@@ -70,22 +70,21 @@ struct Gradients {
     }
   }
 
-  Operand<S>* rows_of(const Share& share) const {
-    return scratch.rows + share.thread * (scratch.most_rows + kTileRows) * scratch.ldd;
-  }
-
-  void take_rows(const Share& share, int64_t r0, int64_t count) const {
-    Operand<S>* d = rows_of(share);
+  // Gate gradients of `count` frames from r0 on as operands.
+  RowMajor<S> rows_of(const Share& share, int64_t r0, int64_t count) const {
+    if (scratch.as_they_lie) return {reinterpret_cast<const Operand<S>*>(d_row(r0)), 4 * args.h};
+    Operand<S>* d = scratch.rows + share.thread * (scratch.most_rows + kTileRows) * scratch.ldd;
     for (int64_t r = 0; r < count; ++r) take_row(d_row(r0 + r), 4 * args.h, d + r * scratch.ldd);
+    return {d, scratch.ldd};
   }
 
-  // The columns of a panel, from u0 on, of the rows that the thread holds.
-  void input_columns(const Share& share, int64_t r0, int64_t count, const Operand<S>* panel,
-                     bool far, int64_t u0) const {
+  // The columns of a panel, from u0 on, of `count` frames from r0 on.
+  void input_columns(const Share& share, const RowMajor<S>& rows, int64_t r0, int64_t count,
+                     const Operand<S>* panel, bool far, int64_t u0) const {
     S* d_x = static_cast<S*>(args.d_x);  // [T, B, I]
     C* products = scratch.products + share.thread * (scratch.most_rows + kTileRows) * kWidth;
-    panel_product<S>(RowMajor<S>{rows_of(share), scratch.ldd}, count, panel, scratch.depth, far,
-                     false, products, [](int64_t) { return true; });
+    panel_product<S>(rows, count, panel, scratch.depth, far, false, products,
+                     [](int64_t) { return true; });
     for (int64_t r = 0; r < count; ++r) {
       for (int v = 0; v < 4 && u0 + v * kL < args.i; ++v) {
         S* to = d_x + (r0 + r) * args.i + u0 + v * kL;
@@ -103,10 +102,10 @@ struct Gradients {
     for (int64_t r0 = share.begin(rows); r0 < share.end(rows); r0 += kShareRows) {
       const int64_t left = share.end(rows) - r0;
       const int64_t count = left < kShareRows ? left : kShareRows;
-      take_rows(share, r0, count);
+      const RowMajor<S> d = rows_of(share, r0, count);
       for (int64_t u0 = first; u0 < end_of(first); u0 += kWidth) {
-        input_columns(share, r0, count, scratch.weights + (u0 - first) * scratch.depth, scratch.far,
-                      u0);
+        input_columns(share, d, r0, count, scratch.weights + (u0 - first) * scratch.depth,
+                      scratch.far, u0);
       }
     }
   }
@@ -115,10 +114,10 @@ struct Gradients {
   void input_gradient_by_panels(const Share& share) const {
     const int64_t panels = ceil_div(args.i, kWidth), rows = args.t * args.b;
     Operand<S>* weights = scratch.weights + share.thread * scratch.depth * kWidth;
-    take_rows(share, 0, rows);
+    const RowMajor<S> d = rows_of(share, 0, rows);
     for (int64_t panel = share.begin(panels); panel < share.end(panels); ++panel) {
       pack_weights(panel, weights);
-      input_columns(share, 0, rows, weights, false, panel * kWidth);
+      input_columns(share, d, 0, rows, weights, false, panel * kWidth);
     }
   }
 

@@ -174,17 +174,23 @@ void pack_unit_panel(int64_t rows, int64_t columns, int64_t u0, Operand<S>* pane
   for (int64_t j = 0; j < padded_depth<S>(rows); j += kPair) {
     const S* first = j < rows ? row(j) : nullptr;
     const S* second = kPair == 2 && j + 1 < rows ? row(j + 1) : nullptr;
-    for (int v = 0; v < 4; ++v) {
+    // A vector of columns, or of pairs two: as many values as their rows have in a vector.
+    for (int v = 0; v < 4; v += kPair) {
       const int64_t u = u0 + v * kL;
       const int64_t count = columns > u ? columns - u : 0;
       Operand<S>* out = panel + j * 4 * kL + v * kL * kPair;
       if constexpr (kPair == 1) {
         store_raw(out, first && count ? Io<S>::load(first + u, count) : Vec<C>{});
       } else {
-        const VecH low = first && count ? load_first<VecH>(first + u, count) : VecH{};
-        const VecH high = second && count ? load_first<VecH>(second + u, count) : VecH{};
-        store_raw(out,
-                  __builtin_convertvector(low, VecU) | (__builtin_convertvector(high, VecU) << 16));
+        const VecW low = first && count ? load_first<VecW>(first + u, count) : VecW{};
+        const VecW high = second && count ? load_first<VecW>(second + u, count) : VecW{};
+        VecW lower, upper;
+        for (int l = 0; l < 2 * kL; ++l) {
+          lower[l] = static_cast<uint16_t>(l / 2 + l % 2 * 2 * kL);
+          upper[l] = static_cast<uint16_t>(lower[l] + kL);
+        }
+        store_raw(out, shuffled(low, high, lower));
+        store_raw(out + kL * kPair, shuffled(low, high, upper));
       }
     }
   }

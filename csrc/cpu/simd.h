@@ -36,6 +36,7 @@ typedef double VecD __attribute__((vector_size(LSTMREP_VECTOR_BYTES)));
 typedef int32_t VecI __attribute__((vector_size(LSTMREP_VECTOR_BYTES)));
 typedef uint32_t VecU __attribute__((vector_size(LSTMREP_VECTOR_BYTES)));
 typedef uint16_t VecH __attribute__((vector_size(LSTMREP_VECTOR_BYTES / 2)));
+typedef uint16_t VecW __attribute__((vector_size(LSTMREP_VECTOR_BYTES)));
 
 template <class C>
 struct VecOf;

@@ -152,7 +152,8 @@ struct GradientsScratch {
   Operand<S>* weights;  // panels of W_ih, null where d_x is not wanted: [at_once, depth, 4, lanes],
                         // or [threads, depth, 4, lanes] where by_panels
   int64_t most_rows;    // that a thread holds: kShareRows, or all
-  Operand<S>* rows;     // [threads, most_rows to the next tile, ldd]
+  bool as_they_lie;     // rows of d_gates are operands that need no copy
+  Operand<S>* rows;     // [threads, most_rows to the next tile, ldd], null where as_they_lie
   C* products;          // [threads, most_rows to the next tile, 4, lanes]
   Operand<S>* d;        // [threads, kGradientPanels, kGradientRows, 4, lanes]
   Operand<S>* inputs;   // [threads, kGradientRows, 4, lanes]
@@ -173,8 +174,11 @@ struct GradientsScratch {
     const int64_t packed = by_panels ? a.threads : at_once;
     weights = input ? carver.take<Operand<S>>(packed * depth * kWidth) : nullptr;
     most_rows = by_panels ? all : kShareRows;
+    // Long rows of one power of two after the other would fall into the same cache sets.
+    as_they_lie = sizeof(S) == sizeof(Operand<S>) && !(LSTMREP_TILES && Product<S>::kPair == 2) &&
+                  depth == 4 * a.h && most_rows * depth * kSize <= kCacheBytes / 2;
     const int64_t taken = input ? a.threads * (most_rows + kTileRows) : 0;
-    rows = carver.take<Operand<S>>(taken * ldd);
+    rows = as_they_lie ? nullptr : carver.take<Operand<S>>(taken * ldd);
     products = carver.take<C>(taken * kWidth);
     d = carver.take<Operand<S>>(a.threads * kGradientPanels * kGradientRows * kWidth);
     inputs = carver.take<Operand<S>>(a.threads * kGradientRows * kWidth);
