@@ -69,10 +69,11 @@ CPU_SHARES_ISAS = ("avx512_bf16",)
 CPU_TURNED_ROWS = (2, 32)
 CPU_TURNED_WEIGHTS = 1 << 20
 # Gradients of x, W_ih and W_hh are formed by the kernels' own products where those were measured to beat torch.mm
-# (docs/kernels/cpu.md): in float32, and in bfloat16 for matrices of so few elements; by one more thread for each of so
-# many multiply-adds.
+# (docs/kernels/cpu.md): in float32, and in bfloat16 for matrices of so few elements, where there are many frames of
+# more; by one more thread for each of so many multiply-adds.
 CPU_GRADIENTS_ISAS = ("avx512_bf16",)
 CPU_GRADIENTS_PAIRS = 1 << 16
+CPU_GRADIENTS_PAIRS_OF_MANY, CPU_GRADIENTS_MANY = 1 << 20, 1024
 CPU_GRADIENTS_ROWS = 64  # fewer do not pay for packing a W_ih beyond the second-level cache
 CPU_GRADIENTS_WORK = 1 << 17
 CPU_PAIR_ISAS = ("avx512_bf16", "amx")  # whose bfloat16 packs are bfloat16; other packs are float32 or float64
@@ -229,14 +230,16 @@ def cpu_turned(problem: Problem) -> bool:
 def cpu_gradients(problem: Problem, machine: Machine) -> int:
     """Threads that form the gradients of x, W_ih and W_hh in the kernels' own products; 0: library products do."""
     gates, features = GATES * problem.hidden_size, problem.input_size
-    small = gates * max(features, problem.hidden_size) <= CPU_GRADIENTS_PAIRS
+    frames = problem.steps * problem.batch
+    pairs = CPU_GRADIENTS_PAIRS if frames < CPU_GRADIENTS_MANY else CPU_GRADIENTS_PAIRS_OF_MANY
+    small = gates * max(features, problem.hidden_size) <= pairs
     measured = problem.dtype == "float32" or (problem.dtype == "bfloat16" and small)
-    few = problem.steps * problem.batch < CPU_GRADIENTS_ROWS
+    few = frames < CPU_GRADIENTS_ROWS
     if machine.isa not in CPU_GRADIENTS_ISAS or not measured:
         return 0
     if few and _pack_bytes(problem, machine, features) > CPU_ROWS_BYTES:
         return 0
-    work = problem.steps * problem.batch * gates * (2 * features + problem.hidden_size)
+    work = frames * gates * (2 * features + problem.hidden_size)
     return min(machine.threads, 1 + work // CPU_GRADIENTS_WORK)
 
 

@@ -229,6 +229,7 @@ def test_gradients_are_formed_by_the_kernels_where_that_was_measured_to_be_faste
 
     assert gradients(128) == gradients(2048) == gradients(128, dtype="bfloat16") == 2
     assert gradients(256, dtype="bfloat16") == gradients(128, dtype="float64") == 0
+    assert gradients(256, dtype="bfloat16", steps=1024) == 2 and gradients(1024, dtype="bfloat16", steps=1024) == 0
     assert gradients(128, isa="amx") == gradients(128, isa="avx2") == 0
     assert gradients(16, steps=2) == 1
     assert gradients(1024, steps=63) == 0 and gradients(1024, steps=64) == 2
