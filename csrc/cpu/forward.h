@@ -71,14 +71,12 @@ struct Forward {
   void pack(const Share& share) const {
     const int64_t items = p.n * scratch.panels;
     for (int64_t item = share.begin(items); item < share.end(items); ++item) {
-      const int64_t n = item / scratch.panels, u0 = item % scratch.panels * kL;
+      const int64_t n = item / scratch.panels, panel = item % scratch.panels;
       if (p.packed && !args.packs) {
-        pack_gate_panel(weights_of(n), p.h, p.h, u0,
+        pack_gate_panel(weights_of(n), p.h, p.h, panel * kL,
                         scratch.weights + item * scratch.depth * 4 * kL);
       }
-      if (p.packed && p.i && !scratch.input_once) {
-        pack_input_panel(n, item % scratch.panels, input_panel(item));
-      }
+      if (p.packed && p.i && !scratch.input_once) pack_input_panel(n, panel, input_panel(item));
     }
   }
 

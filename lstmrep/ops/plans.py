@@ -66,55 +66,17 @@ def sizes_and_plan(
 
 
 def chosen_plan(s: Shape, peephole: bool, cell: str, training: bool, recompute: bool, backend: str) -> plan.Plan:
-    """The plan for one call, cached by everything it depends on."""
+    """The plan for one call, made anew."""
     if backend == "auto":
         backend = env.backend()
-    return _cached_plan(
-        s.device.type,
-        s.device.index,
-        s.dtype,
-        s.N,
-        s.T,
-        s.B,
-        s.I,
-        s.H,
-        peephole,
-        cell,
-        training,
-        recompute,
-        backend,
-        torch.get_num_threads(),
-        # Only CUDA's float32 products depend on it.
-        torch.get_float32_matmul_precision() if s.device.type == "cuda" else "",
-    )
-
-
-@functools.lru_cache(maxsize=4096)
-def _cached_plan(
-    device: str,
-    index: int | None,
-    dtype: torch.dtype,
-    n: int,
-    t: int,
-    b: int,
-    i: int,
-    h: int,
-    peephole: bool,
-    cell: str,
-    training: bool,
-    recompute: bool,
-    backend: str,
-    threads: int,
-    precision: str,
-) -> plan.Plan:
-    seen, here = machine.planned(torch.device(device, index or 0))
+    seen, here = machine.planned(torch.device(s.device.type, s.device.index or 0))
     problem = plan.Problem(
-        hidden_size=h,
-        steps=t,
-        batch=b,
-        input_size=i,
-        recurrences=n,
-        dtype=str(dtype).removeprefix("torch."),
+        hidden_size=s.H,
+        steps=s.T,
+        batch=s.B,
+        input_size=s.I,
+        recurrences=s.N,
+        dtype=str(s.dtype).removeprefix("torch."),
         device=seen,
         peephole=peephole,
         cell=cell,
@@ -156,6 +118,5 @@ def reset_plans() -> None:
     """Forget cached plans, which kernels are trusted, and warnings (for tests that change the machine)."""
     _known.clear()
     _cuda_runs.cache_clear()
-    _cached_plan.cache_clear()
     _warn_once.cache_clear()
     trust.reset()
