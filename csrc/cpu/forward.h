@@ -97,9 +97,10 @@ struct Forward {
     for (int64_t first = 0; first < steps * rows; first += scratch.at_once) {
       const int64_t left = steps * rows - first;
       const int64_t count = left < scratch.at_once ? left : scratch.at_once;
+      int64_t step = t + first / rows, row = first % rows;
       for (int64_t j = 0; j < count; ++j) {
-        const int64_t row = first + j;
-        take_frame(part.n, part.row + row % rows, t + row / rows, x + j * scratch.ldx);
+        take_frame(part.n, part.row + row, step, x + j * scratch.ldx);
+        if (++row == rows) row = 0, ++step;
       }
       for (int64_t panel = part.panel; panel < part.panel_end; ++panel) {
         C* out = share_of(part, panel, t, first);

@@ -102,12 +102,17 @@ LSTMREP_VECTOR_INLINE void transpose(const char* in, int64_t in_stride, C* out,
 // row; zeros up to the padded depth.
 template <class S>
 void take_row(const S* from, int64_t columns, Operand<S>* to) {
-  using V = Vec<typename Io<S>::C>;
+  constexpr int kL = kLanes<typename Io<S>::C>;
   const int64_t depth = padded_depth<S>(columns);
-  for (int64_t k = 0; k < depth; k += kLanes<typename Io<S>::C>) {
-    const bool there = from && k < columns;
-    Io<Operand<S>>::store(to + k, there ? Io<S>::load(from + k, columns - k) : V{}, depth - k);
+  if (!from) return clear(to, 0, depth);
+  if constexpr (sizeof(S) == sizeof(Operand<S>)) {
+    __builtin_memcpy(to, from, static_cast<size_t>(columns) * sizeof(S));
+  } else {
+    for (int64_t k = 0; k < columns; k += kL) {
+      Io<Operand<S>>::store(to + k, Io<S>::load(from + k, columns - k), columns - k);
+    }
   }
+  clear(to, columns, depth);
 }
 
 // w: [4H, K]
