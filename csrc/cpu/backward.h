@@ -82,12 +82,10 @@ struct Backward {
   };
   Row row_of(int64_t n, int64_t b, int64_t t) const {
     const int64_t length = row_length(p, n, b);
-    const bool active = t < length;
     const auto row = [&](int64_t step) {
-      const int64_t frame = active ? frame_of(p.reverse[n], length, step) : step;
-      return (n * p.t + frame) * p.b + b;
+      return (n * p.t + frame_of(p.reverse[n], length, step)) * p.b + b;
     };
-    return {active, t == length - 1, row(t), row(t - 1)};
+    return {t < length, t == length - 1, row(t), row(t - 1)};
   }
 
   // The cell's backward of up to kRowBlock rows from b0 on in a step, on one vector of units from

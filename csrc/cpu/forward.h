@@ -84,7 +84,7 @@ struct Forward {
   void take_frame(int64_t n, int64_t b, int64_t t, Operand<S>* to) const {
     const int64_t length = row_length(p, n, b);
     const bool active = t < length;
-    const int64_t frame = active ? frame_of(p.reverse[n], length, t) : t;
+    const int64_t frame = frame_of(p.reverse[n], length, t);
     const S* x = static_cast<const S*>(args.x) + n * args.x_n + frame * args.x_t + b * args.x_b;
     take_row(active ? x : nullptr, p.i, to);
   }
@@ -145,7 +145,7 @@ struct Forward {
   Row row_of(int64_t n, int64_t b, int64_t t) const {
     const int64_t length = row_length(p, n, b);
     const bool active = t < length;
-    const int64_t frame = active ? frame_of(p.reverse[n], length, t) : t;
+    const int64_t frame = frame_of(p.reverse[n], length, t);
     return {active, (n * p.t + frame) * p.b + b};
   }
 

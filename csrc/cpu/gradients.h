@@ -80,10 +80,10 @@ struct Gradients {
 
   // The columns of a panel, from u0 on, of `count` frames from r0 on.
   void input_columns(const Share& share, const RowMajor<S>& rows, int64_t r0, int64_t count,
-                     const Operand<S>* panel, bool far, int64_t u0) const {
+                     const Operand<S>* panel, int64_t u0) const {
     S* d_x = static_cast<S*>(args.d_x);  // [T, B, I]
     C* products = scratch.products + share.thread * (scratch.most_rows + kTileRows) * kWidth;
-    panel_product<S>(rows, count, panel, scratch.depth, far, false, products,
+    panel_product<S>(rows, count, panel, scratch.depth, scratch.far, false, products,
                      [](int64_t) { return true; });
     for (int64_t r = 0; r < count; ++r) {
       for (int v = 0; v < 4 && u0 + v * kL < args.i; ++v) {
@@ -104,8 +104,7 @@ struct Gradients {
       const int64_t count = left < kShareRows ? left : kShareRows;
       const RowMajor<S> d = rows_of(share, r0, count);
       for (int64_t u0 = first; u0 < end_of(first); u0 += kWidth) {
-        input_columns(share, d, r0, count, scratch.weights + (u0 - first) * scratch.depth,
-                      scratch.far, u0);
+        input_columns(share, d, r0, count, scratch.weights + (u0 - first) * scratch.depth, u0);
       }
     }
   }
@@ -117,7 +116,7 @@ struct Gradients {
     const RowMajor<S> d = rows_of(share, 0, rows);
     for (int64_t panel = share.begin(panels); panel < share.end(panels); ++panel) {
       pack_weights(panel, weights);
-      input_columns(share, d, 0, rows, weights, false, panel * kWidth);
+      input_columns(share, d, 0, rows, weights, panel * kWidth);
     }
   }
 

@@ -55,6 +55,10 @@ struct Product<BFloat16> {
 template <class S>
 using Operand = typename Product<S>::Operand;
 
+// Values as they are stored are operands: no conversion.
+template <class S>
+constexpr bool kStoredAsOperand = sizeof(S) == sizeof(Operand<S>);
+
 // Asks for the slice of W_hh that is read after the one at hand, a few lines between products:
 // hardware follows neither the stride of tiles nor the turns from one panel to the next.
 struct Ahead {

@@ -105,7 +105,7 @@ void take_row(const S* from, int64_t columns, Operand<S>* to) {
   constexpr int kL = kLanes<typename Io<S>::C>;
   const int64_t depth = padded_depth<S>(columns);
   if (!from) return clear(to, 0, depth);
-  if constexpr (sizeof(S) == sizeof(Operand<S>)) {
+  if constexpr (kStoredAsOperand<S>) {
     __builtin_memcpy(to, from, static_cast<size_t>(columns) * sizeof(S));
   } else {
     for (int64_t k = 0; k < columns; k += kL) {

@@ -167,15 +167,15 @@ struct GradientsScratch {
     const int64_t panel = depth * kWidth * kSize;
     const int64_t panels = ceil_div(a.i, kWidth), most = ceil_div(kGradientWeights, panel);
     at_once = panels < most ? panels : most;
-    far = at_once * panel > kCacheBytes;
     // Few rows do not pay for a pack of all W_ih that comes back from beyond the cache.
     const int64_t all = a.t * a.b;
     by_panels = panels >= a.threads && panel + (all + kTileRows) * ldd * kSize <= kCacheBytes;
+    far = !by_panels && at_once * panel > kCacheBytes;
     const int64_t packed = by_panels ? a.threads : at_once;
     weights = input ? carver.take<Operand<S>>(packed * depth * kWidth) : nullptr;
     most_rows = by_panels ? all : kShareRows;
     // Long rows of one power of two after the other would fall into the same cache sets.
-    as_they_lie = sizeof(S) == sizeof(Operand<S>) && !(LSTMREP_TILES && Product<S>::kPair == 2) &&
+    as_they_lie = kStoredAsOperand<S> && !(LSTMREP_TILES && Product<S>::kPair == 2) &&
                   depth == 4 * a.h && most_rows * depth * kSize <= kCacheBytes / 2;
     const int64_t taken = input ? a.threads * (most_rows + kTileRows) : 0;
     rows = as_they_lie ? nullptr : carver.take<Operand<S>>(taken * ldd);
@@ -273,9 +273,9 @@ static inline int64_t row_length(const CpuProblem& p, int64_t n, int64_t b) {
   return length < 0 ? 0 : length > p.t ? p.t : length;
 }
 
-// Frame of an active step t < length; inactive steps keep frame t.
+// Frame of step t of a row; steps from its length on keep frame t.
 static inline int64_t frame_of(bool reverse, int64_t length, int64_t t) {
-  return reverse ? length - 1 - t : t;
+  return reverse && t < length ? length - 1 - t : t;
 }
 
 }  // namespace
