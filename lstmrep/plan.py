@@ -61,19 +61,20 @@ CPU_STREAM_BYTES = 1 << 23
 CPU_ROWS_BYTES = 1 << 20
 CPU_ROW_BLOCK = 8  # rows that stay with one thread: kRowBlock of csrc/cpu/workspace.h
 CPU_ROWS_UNEVEN = 1.35  # the busiest thread's rows over the mean that still beat a barrier in each step
-# The kernel forms the input share itself from so many rows on: for as large a W_ih as it keeps a W_hh, and for any in
-# float32 where torch.mm was measured to be slower (docs/kernels/cpu.md).
+# The kernel forms the input share itself from so many rows on for as large a W_ih as it keeps a W_hh, and for any where
+# torch.mm was measured to be slower (docs/kernels/cpu.md): in float32, and in bfloat16 for many frames beside a W_hh
+# that stays in the second-level caches.
 CPU_SHARES_ROWS = 16
 CPU_SHARES_ISAS = ("avx512_bf16",)
+CPU_SHARES_FRAMES = 1000
 # So few rows of so large a W_ih are formed as W x^T (measured: docs/kernels/cpu.md).
 CPU_TURNED_ROWS = (2, 32)
 CPU_TURNED_WEIGHTS = 1 << 20
 # Gradients of x, W_ih and W_hh are formed by the kernels' own products where those were measured to beat torch.mm
-# (docs/kernels/cpu.md): in float32, and in bfloat16 for matrices of so few elements, where there are many frames of
-# more; by one more thread for each of so many multiply-adds.
+# (docs/kernels/cpu.md): in float32, and in bfloat16 for matrices of so few elements or so many frames; by one more
+# thread for each of so many multiply-adds.
 CPU_GRADIENTS_ISAS = ("avx512_bf16",)
-CPU_GRADIENTS_PAIRS = 1 << 16
-CPU_GRADIENTS_PAIRS_OF_MANY, CPU_GRADIENTS_MANY = 1 << 20, 1024
+CPU_GRADIENTS_PAIRS, CPU_GRADIENTS_FRAMES = 1 << 16, 1024
 CPU_GRADIENTS_ROWS = 64  # fewer do not pay for packing a W_ih beyond the second-level cache
 CPU_GRADIENTS_WORK = 1 << 17
 CPU_PAIR_ISAS = ("avx512_bf16", "amx")  # whose bfloat16 packs are bfloat16; other packs are float32 or float64
@@ -210,7 +211,9 @@ def cpu_shares(problem: Problem, machine: Machine) -> bool:
         return False
     if cpu_threads(problem, machine) < machine.threads and features > problem.hidden_size:
         return False  # most of the work is the share, which is worth more threads than a step
-    any_size = float32 and machine.isa in CPU_SHARES_ISAS
+    near = _pack_bytes(problem, machine, problem.hidden_size) <= CPU_ROWS_BYTES * cpu_threads(problem, machine)
+    many = problem.dtype == "bfloat16" and problem.steps * problem.batch >= CPU_SHARES_FRAMES
+    any_size = machine.isa in CPU_SHARES_ISAS and (float32 or (many and near))
     return any_size or _pack_bytes(problem, machine, features) <= CPU_ROWS_BYTES
 
 
@@ -231,9 +234,9 @@ def cpu_gradients(problem: Problem, machine: Machine) -> int:
     """Threads that form the gradients of x, W_ih and W_hh in the kernels' own products; 0: library products do."""
     gates, features = GATES * problem.hidden_size, problem.input_size
     frames = problem.steps * problem.batch
-    pairs = CPU_GRADIENTS_PAIRS if frames < CPU_GRADIENTS_MANY else CPU_GRADIENTS_PAIRS_OF_MANY
-    small = gates * max(features, problem.hidden_size) <= pairs
-    measured = problem.dtype == "float32" or (problem.dtype == "bfloat16" and small)
+    small = gates * max(features, problem.hidden_size) <= CPU_GRADIENTS_PAIRS
+    pairs = problem.dtype == "bfloat16" and (small or frames >= CPU_GRADIENTS_FRAMES)
+    measured = problem.dtype == "float32" or pairs
     few = frames < CPU_GRADIENTS_ROWS
     if machine.isa not in CPU_GRADIENTS_ISAS or not measured:
         return 0

@@ -210,6 +210,10 @@ def test_the_kernel_forms_the_input_share_where_w_ih_is_small():
     assert shares(256, 512, dtype="bfloat16") and not shares(256, 512)  # its pack is half as large
     assert shares(2048, 4096, isa="avx512_bf16") and not shares(2048, 4096, isa="avx512_bf16", dtype="bfloat16")
     assert not shares(2048, 4096, batch=5, steps=3, isa="avx512_bf16")
+    many = {"steps": 100, "dtype": "bfloat16"}  # 1,000 frames
+    assert shares(512, 4096, batch=10, isa="avx512_bf16", **many) and not shares(512, 4096, batch=10, **many)
+    assert not shares(512, 4096, batch=9, isa="avx512_bf16", **many)
+    assert not shares(768, 4096, batch=10, isa="avx512_bf16", **many)  # its W_hh needs the third-level cache
     # Where W_hh is read where it lies W_ih is too.
     assert shares(2048, 4096, steps=10, isa="avx2") and not shares(2048, 4096, steps=10, isa="avx2", dtype="bfloat16")
     assert not shares(256, 1024) and not shares(128, 128, steps=15) and not shares(128, 0)
@@ -229,7 +233,7 @@ def test_gradients_are_formed_by_the_kernels_where_that_was_measured_to_be_faste
 
     assert gradients(128) == gradients(2048) == gradients(128, dtype="bfloat16") == 2
     assert gradients(256, dtype="bfloat16") == gradients(128, dtype="float64") == 0
-    assert gradients(256, dtype="bfloat16", steps=1024) == 2 and gradients(1024, dtype="bfloat16", steps=1024) == 0
+    assert gradients(256, dtype="bfloat16", steps=1023) == 0 and gradients(2048, dtype="bfloat16", steps=1024) == 2
     assert gradients(128, isa="amx") == gradients(128, isa="avx2") == 0
     assert gradients(16, steps=2) == 1
     assert gradients(1024, steps=63) == 0 and gradients(1024, steps=64) == 2

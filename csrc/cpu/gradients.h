@@ -139,16 +139,19 @@ struct Gradients {
   // Panels of m from m0 on, `count` of them, with up to kGradientColumns panels of columns from n0.
   void weight_gradients(const Share& share, int64_t m0, int64_t count, int64_t n0,
                         int64_t n1) const {
-    Operand<S>* d = scratch.d + share.thread * kGradientPanels * kGradientRows * kWidth;
+    constexpr int64_t kPanel = kGradientRows * kWidth, kBlock = kGradientPanels * kPanel;
     Operand<S>* inputs = scratch.inputs + share.thread * kGradientRows * kWidth;
     C* sums = scratch.sums + share.thread * kGradientPanels * kGradientColumns * kWidth * kWidth;
     const int64_t rows = args.t * args.b;
+    const bool kept = rows <= scratch.blocks * kGradientRows;
+    const bool packed = kept && n0 > 0;  // for the columns before
     for (int64_t r0 = 0; r0 < rows; r0 += kGradientRows) {
       const int64_t left = rows - r0 < kGradientRows ? rows - r0 : kGradientRows;
       const int64_t depth = padded_depth<S>(left);
-      const bool packed = n0 > 0 && rows <= kGradientRows;  // for the columns before
+      const int64_t block = kept ? r0 / kGradientRows : 0;
+      Operand<S>* d = scratch.d + (share.thread * scratch.blocks + block) * kBlock;
       for (int64_t m = 0; !packed && m < count; ++m) {
-        pack_unit_panel<S>(left, 4 * args.h, (m0 + m) * kWidth, d + m * kGradientRows * kWidth,
+        pack_unit_panel<S>(left, 4 * args.h, (m0 + m) * kWidth, d + m * kPanel,
                            [&](int64_t j) { return d_row(r0 + j); });
       }
       for (int64_t n = n0; n < n1; ++n) {
@@ -160,8 +163,8 @@ struct Gradients {
           return row;
         });
         for (int64_t m = 0; m < count; ++m) {
-          panel_product<S>(PanelMajor<S>{d + m * kGradientRows * kWidth}, kWidth, inputs, depth,
-                           false, r0 > 0, sums + ((n - n0) * kGradientPanels + m) * kWidth * kWidth,
+          panel_product<S>(PanelMajor<S>{d + m * kPanel}, kWidth, inputs, depth, false, r0 > 0,
+                           sums + ((n - n0) * kGradientPanels + m) * kWidth * kWidth,
                            [](int64_t) { return true; });
         }
       }

@@ -140,6 +140,8 @@ struct BackwardScratch {
 // Of the gradients of W_ih and W_hh: rows that are added at once, and panels of gates by panels of
 // columns whose sums a thread keeps, 512 KiB of float.
 constexpr int64_t kGradientRows = 128, kGradientPanels = 8, kGradientColumns = 4;
+// Bytes of packed gate gradients that a thread keeps from some panels of columns to the next.
+constexpr int64_t kGradientKept = int64_t{4} << 20;
 // Of the gradient of x: bytes of W_ih that are packed at once.
 constexpr int64_t kGradientWeights = int64_t{16} << 20;
 
@@ -155,7 +157,8 @@ struct GradientsScratch {
   bool as_they_lie;     // rows of d_gates are operands that need no copy
   Operand<S>* rows;     // [threads, most_rows to the next tile, ldd], null where as_they_lie
   C* products;          // [threads, most_rows to the next tile, 4, lanes]
-  Operand<S>* d;        // [threads, kGradientPanels, kGradientRows, 4, lanes]
+  int64_t blocks;       // of kGradientRows rows of d that a thread holds: all there are, or one
+  Operand<S>* d;        // [threads, blocks, kGradientPanels, kGradientRows, 4, lanes]
   Operand<S>* inputs;   // [threads, kGradientRows, 4, lanes]
   C* sums;              // [threads, kGradientColumns, kGradientPanels, 4, lanes, 4, lanes]
 
@@ -180,7 +183,11 @@ struct GradientsScratch {
     const int64_t taken = input ? a.threads * (most_rows + kTileRows) : 0;
     rows = as_they_lie ? nullptr : carver.take<Operand<S>>(taken * ldd);
     products = carver.take<C>(taken * kWidth);
-    d = carver.take<Operand<S>>(a.threads * kGradientPanels * kGradientRows * kWidth);
+    constexpr int64_t kBlock = kGradientPanels * kGradientRows * kWidth;
+    blocks = ceil_div(all, kGradientRows);
+    const bool again = panels + ceil_div(a.h, kWidth) > kGradientColumns;  // read more than once
+    if (blocks < 1 || !again || blocks * kBlock * kSize > kGradientKept) blocks = 1;
+    d = carver.take<Operand<S>>(a.threads * blocks * kBlock);
     inputs = carver.take<Operand<S>>(a.threads * kGradientRows * kWidth);
     sums = carver.take<C>(a.threads * kGradientColumns * kGradientPanels * kWidth * kWidth);
   }

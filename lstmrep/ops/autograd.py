@@ -26,29 +26,20 @@ Gradients = list[list[Tensor | None]]  # by place: x, w_ih, w_hh, bias, peephole
 Static = tuple[Counts, int, list[bool], str, str, str]  # tensors in the lists, steps, reverse, cell, backend, save
 
 
-def gradients(
-    i: Inputs,
-    saved: tuple[Tensor, Tensor | None, Tensor],
-    grads: tuple[Tensor | None, Tensor | None, Tensor | None],
-    reverse: list[bool],
-    cell: str,
-    backend: str,
-    needs: list[bool],
-) -> Gradients:
+def gradients(passed: Passed, i: Inputs, reverse: list[bool], cell: str, backend: str, needs: list[bool]) -> Gradients:
     """Gradients of the inputs by place, a list at each; none where not needed.
 
     Args:
+        passed: gradients of the outputs, and what the forward pass saved.
         i: the inputs.
-        saved: h, gates (none: form them again) and c of the forward pass.
-        grads: gradients of h, h_n and c_n; none means zero.
         reverse, cell, backend: as in the forward pass.
         needs: which of the seven differentiable inputs want a gradient.
     """
-    if not any(needs) or all(g is None for g in grads):
+    if not any(needs) or all(g is None for g in passed[:3]):
         return place([], [False] * len(needs), i)
     if torch.is_grad_enabled():  # create_graph=True: the result must itself be differentiable
-        return _differentiable_gradients(i, saved[0].shape[1], grads, reverse, cell, needs)
-    return place(backward_below_autograd(Passed(*grads, *saved), i, reverse, cell, backend, needs), needs, i)
+        return _differentiable_gradients(passed, i, reverse, cell, needs)
+    return place(backward_below_autograd(passed, i, reverse, cell, backend, needs), needs, i)
 
 
 def place(found: Sequence[Tensor], needs: list[bool], i: Inputs) -> Gradients:
@@ -105,22 +96,17 @@ def reference_outputs(i: Inputs, steps: int, reverse: list[bool], cell: str) -> 
 
 
 def _differentiable_gradients(
-    i: Inputs,
-    steps: int,
-    grads: tuple[Tensor | None, Tensor | None, Tensor | None],
-    reverse: list[bool],
-    cell: str,
-    needs: list[bool],
+    passed: Passed, i: Inputs, reverse: list[bool], cell: str, needs: list[bool]
 ) -> Gradients:
     def fresh(t: Tensor | None) -> Tensor | None:
         # A view each, so that a tensor passed twice has two places to collect its gradient.
         return None if t is None else t.view_as(t)
 
     i = Inputs.from_flat([fresh(t) for t in i.flat()], i.counts)
-    outputs = reference_outputs(i, steps, reverse, cell)
+    outputs = reference_outputs(i, passed.h.shape[1], reverse, cell)
     places = [value if isinstance(value, list) else [value] for value in i[: len(needs)]]
     wanted = [t for tensors, need in zip(places, needs, strict=True) if need for t in tensors if t is not None]
-    pairs = [(o, g) for o, g in zip(outputs, grads, strict=True) if g is not None and o.requires_grad]
+    pairs = [(o, g) for o, g in zip(outputs, passed[:3], strict=True) if g is not None and o.requires_grad]
     flat: Sequence[Tensor | None] = [None] * len(wanted)
     if pairs:
         made, given = [o for o, _ in pairs], [g for _, g in pairs]
@@ -156,7 +142,7 @@ class LSTMFunction(torch.autograd.Function):
         h, gates, c, *flat = ctx.saved_tensors  # read once: each reading runs saved-tensor hooks
         i = Inputs.from_flat(flat, counts)
         needs = asked(ctx.needs_input_grad, counts)
-        placed = gradients(i, (h, gates, c), (grads[0], grads[1], grads[2]), reverse, cell, backend, needs)
+        placed = gradients(Passed(grads[0], grads[1], grads[2], h, gates, c), i, reverse, cell, backend, needs)
         return None, *in_flat_order(placed)
 
     @staticmethod
@@ -190,7 +176,7 @@ def _registered_backward(ctx: Any, *grads: Tensor | None) -> tuple[Any, ...]:
     counts, reverse, cell, backend, needs = ctx.static
     h, gates, c, *flat = ctx.saved_tensors
     i = Inputs.from_flat(flat, counts)
-    placed = gradients(i, (h, gates, c), (grads[0], grads[1], grads[2]), reverse, cell, backend, needs)
+    placed = gradients(Passed(grads[0], grads[1], grads[2], h, gates, c), i, reverse, cell, backend, needs)
     x, w_ih, w_hh, bias, peephole, h0, c0 = placed
     return *x, w_ih, w_hh, bias, peephole, *h0, *c0, None, None, None, None, None, None
 

@@ -66,9 +66,7 @@ def sizes_and_plan(
 
 
 def chosen_plan(s: Shape, peephole: bool, cell: str, training: bool, recompute: bool, backend: str) -> plan.Plan:
-    """The plan for one call, made anew."""
-    if backend == "auto":
-        backend = env.backend()
+    """The plan for one call, made anew; ``backend`` as the call or the environment has it."""
     seen, here = machine.planned(torch.device(s.device.type, s.device.index or 0))
     problem = plan.Problem(
         hidden_size=s.H,

@@ -125,7 +125,8 @@ def test_the_input_share_formed_in_the_call(isa: str, dtype: str) -> None:
 
 
 # N, T, B, H, I: one row of one step, an odd number of rows, more rows than are added at once, more gates and columns
-# than a thread's sums hold, no vector filled, rows of gate gradients too long to be read where they lie.
+# than a thread's sums hold, no vector filled, rows of gate gradients too long to be read where they lie, gate gradients
+# that stay packed for many columns, and too many for that.
 GRADIENT_SHAPES = (
     (1, 1, 1, 1, 1),
     (2, 9, 7, 5, 33),
@@ -134,6 +135,8 @@ GRADIENT_SHAPES = (
     (1, 3, 3, 150, 300),
     (1, 2, 2, 20, 530),
     (1, 2, 33, 520, 20),
+    (1, 3, 67, 70, 300),
+    (1, 3, 1400, 3, 260),
 )
 
 

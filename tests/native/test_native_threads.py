@@ -131,6 +131,13 @@ FAULTS = [
         (INPUT_ONCE,),
     ),
     Fault(
+        "gate_gradients_in_one_place",
+        "gradients.h",
+        "(share.thread * scratch.blocks + block)",
+        "((PLANTED ? 0 : share.thread) * scratch.blocks + block)",
+        (INPUT_UNITS, INPUT_ROWS),
+    ),
+    Fault(
         "sums_of_gradients_in_one_place",
         "gradients.h",
         "scratch.sums + share.thread *",
