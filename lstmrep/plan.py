@@ -62,11 +62,11 @@ CPU_ROWS_BYTES = 1 << 20
 CPU_ROW_BLOCK = 8  # rows that stay with one thread: kRowBlock of csrc/cpu/workspace.h
 CPU_ROWS_UNEVEN = 1.35  # the busiest thread's rows over the mean that still beat a barrier in each step
 # The kernel forms the input share itself from so many rows on for as large a W_ih as it keeps a W_hh, and for any where
-# torch.mm was measured to be slower (docs/kernels/cpu.md): in float32, and in bfloat16 for many frames beside a W_hh
-# that stays in the second-level caches.
+# torch.mm was measured to be slower (docs/kernels/cpu.md): in float32, and in bfloat16 for so many frames beside a W_hh
+# that stays in the second-level caches, or so many beside any.
 CPU_SHARES_ROWS = 16
 CPU_SHARES_ISAS = ("avx512_bf16",)
-CPU_SHARES_FRAMES = 1000
+CPU_SHARES_FRAMES, CPU_SHARES_FRAMES_OF_ANY = 1000, 2048
 # So few rows of so large a W_ih are formed as W x^T (measured: docs/kernels/cpu.md).
 CPU_TURNED_ROWS = (2, 32)
 CPU_TURNED_WEIGHTS = 1 << 20
@@ -207,13 +207,14 @@ def cpu_shares(problem: Problem, machine: Machine) -> bool:
         return False
     if float32 and machine.isa != "amx" and not cpu_packs(problem, machine):
         return True  # W_ih is read where it lies too
-    if problem.steps * problem.batch < CPU_SHARES_ROWS:
+    frames = problem.steps * problem.batch
+    if frames < CPU_SHARES_ROWS:
         return False
     if cpu_threads(problem, machine) < machine.threads and features > problem.hidden_size:
         return False  # most of the work is the share, which is worth more threads than a step
     near = _pack_bytes(problem, machine, problem.hidden_size) <= CPU_ROWS_BYTES * cpu_threads(problem, machine)
-    many = problem.dtype == "bfloat16" and problem.steps * problem.batch >= CPU_SHARES_FRAMES
-    any_size = machine.isa in CPU_SHARES_ISAS and (float32 or (many and near))
+    many = frames >= (CPU_SHARES_FRAMES if near else CPU_SHARES_FRAMES_OF_ANY)
+    any_size = machine.isa in CPU_SHARES_ISAS and (float32 or (problem.dtype == "bfloat16" and many))
     return any_size or _pack_bytes(problem, machine, features) <= CPU_ROWS_BYTES
 
 
