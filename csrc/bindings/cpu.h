@@ -18,19 +18,37 @@ namespace bindings {
 
 namespace py = pybind11;
 
-inline void check_sizes(int64_t n, int64_t t, int64_t b, int64_t h) {
+inline void check_sizes(int dtype, int threads, int64_t n, int64_t t, int64_t b, int64_t h,
+                        int64_t i) {
+  code("dtype", dtype, kDTypes);
+  at_least("threads", threads, 1);
   at_least("N", n, 1);
   at_least("T", t, 0);
   at_least("B", b, 0);
   at_least("H", h, 1);
+  at_least("I", i, 0);
 }
 
-inline void check_rows(bool packed, bool by_rows, int64_t b) {
+// A problem that has its sizes only.
+inline CpuProblem problem_of(int dtype, int threads, bool packed, bool by_rows, int64_t n,
+                             int64_t t, int64_t b, int64_t h, int64_t i) {
+  check_sizes(dtype, threads, n, t, b, h, i);
   require(packed || !by_rows, "by_rows must be false where packed is");
   if (!packed && b > kStreamRows) {
-    throw std::invalid_argument("packed: false for B = " + std::to_string(b) + ", at most " +
-                                std::to_string(kStreamRows) + " rows go without a pack");
+    refuse("packed: false for B = " + std::to_string(b) + ", at most " +
+           std::to_string(kStreamRows) + " rows go without a pack");
   }
+  CpuProblem p = {};
+  p.dtype = static_cast<DType>(dtype);
+  p.threads = threads;
+  p.packed = packed;
+  p.by_rows = by_rows;
+  p.n = n;
+  p.t = t;
+  p.b = b;
+  p.h = h;
+  p.i = i;
+  return p;
 }
 
 // The addresses of a list of `count` arrays.
@@ -47,32 +65,21 @@ inline std::vector<const void*> pointers(const char* name, const std::vector<Add
 
 // A problem with the storage behind its arrays of N values.
 struct OwnedProblem {
-  CpuProblem p = {};
+  CpuProblem p;
   std::vector<const void*> w_hh, peephole;
   std::unique_ptr<bool[]> reverse;
 
-  OwnedProblem(int dtype, int cell, int threads, bool packed, bool by_rows, int64_t n, int64_t t,
-               int64_t b, int64_t h, const std::vector<Address>& weights, bool vectors_as_io,
-               const std::vector<Address>& peepholes, const std::vector<bool>& reversed) {
-    code("dtype", dtype, kDTypes);
+  OwnedProblem(const CpuProblem& sizes, int cell, const std::vector<Address>& weights,
+               bool vectors_as_io, const std::vector<Address>& peepholes,
+               const std::vector<bool>& reversed)
+      : p(sizes) {
     code("cell", cell, kCells);
-    at_least("threads", threads, 1);
-    check_sizes(n, t, b, h);
-    check_rows(packed, by_rows, b);
-    w_hh = pointers("w_hh", weights, n);
-    peephole = pointers("peephole", peepholes, peepholes.empty() ? 0 : 3 * n);
-    list_length("reverse", reversed.size(), n);
-    reverse = std::make_unique<bool[]>(static_cast<size_t>(n));
-    for (int64_t j = 0; j < n; ++j) reverse[j] = reversed[j];
-    p.dtype = static_cast<DType>(dtype);
+    w_hh = pointers("w_hh", weights, p.n);
+    peephole = pointers("peephole", peepholes, peepholes.empty() ? 0 : 3 * p.n);
+    list_length("reverse", reversed.size(), p.n);
+    reverse = std::make_unique<bool[]>(static_cast<size_t>(p.n));
+    for (int64_t j = 0; j < p.n; ++j) reverse[j] = reversed[j];
     p.cell = cell;
-    p.threads = threads;
-    p.packed = packed;
-    p.by_rows = by_rows;
-    p.n = n;
-    p.t = t;
-    p.b = b;
-    p.h = h;
     p.w_hh = w_hh.data();
     p.vectors_as_io = vectors_as_io;
     p.peephole = peephole.empty() ? nullptr : peephole.data();
@@ -82,22 +89,7 @@ struct OwnedProblem {
 
 inline size_t cpu_workspace_bytes(int dtype, int64_t n, int64_t t, int64_t b, int64_t h, int64_t i,
                                   int threads, bool packed, bool by_rows, bool backward) {
-  code("dtype", dtype, kDTypes);
-  at_least("threads", threads, 1);
-  check_sizes(n, t, b, h);
-  at_least("I", i, 0);
-  check_rows(packed, by_rows, b);
-  CpuProblem p = {};
-  p.dtype = static_cast<DType>(dtype);
-  p.threads = threads;
-  p.packed = packed;
-  p.by_rows = by_rows;
-  p.n = n;
-  p.t = t;
-  p.b = b;
-  p.h = h;
-  p.i = i;
-  return cpu::workspace_bytes(p, backward);
+  return cpu::workspace_bytes(problem_of(dtype, threads, packed, by_rows, n, t, b, h, i), backward);
 }
 
 inline size_t cpu_pack_bytes(int dtype, int64_t h) {
@@ -122,11 +114,10 @@ inline void cpu_forward(int dtype, int cell, int threads, bool packed, bool by_r
                         std::vector<Address> packs, std::vector<Address> peephole, Address h0,
                         Address c0, Address lengths, std::vector<bool> reverse, Address h_out,
                         Address h_n, Address c_n, Address gates, Address c, Address workspace) {
-  OwnedProblem owned(dtype, cell, threads, packed, by_rows, n, t, b, h, w_hh, vectors_as_io,
-                     peephole, reverse);
+  OwnedProblem owned(problem_of(dtype, threads, packed, by_rows, n, t, b, h, i), cell, w_hh,
+                     vectors_as_io, peephole, reverse);
   require(packed || packs.empty(), "packs must be empty where packed is false");
   const std::vector<const void*> kept = pointers("packs", packs, packs.empty() ? 0 : n);
-  at_least("I", i, 0);
   const std::vector<const void*> input_weights = pointers("w_ih", w_ih, i ? n : 0);
   const int parts = bias.empty() ? 0 : static_cast<int64_t>(bias.size()) > n ? 2 : 1;
   const std::vector<const void*> biases = pointers("bias", bias, parts * n);
@@ -143,7 +134,6 @@ inline void cpu_forward(int dtype, int cell, int threads, bool packed, bool by_r
   args.p.c0 = pointer(c0);
   args.p.lengths = pointer<const int32_t>(lengths);
   args.p.workspace = pointer(workspace);
-  args.p.i = i;
   args.gates_x = pointer(gates_x);
   args.x = pointer(x);
   args.x_n = x_strides[0];
@@ -170,8 +160,8 @@ inline void cpu_backward(int dtype, int cell, int threads, bool packed, bool by_
                          Address grad_h, Address grad_h_n, Address grad_c_n, Address d_gates,
                          Address d_h0, Address d_c0, Address d_bias, Address d_peephole,
                          Address workspace) {
-  OwnedProblem owned(dtype, cell, threads, packed, by_rows, n, t, b, h, w_hh, vectors_as_io,
-                     peephole, reverse);
+  OwnedProblem owned(problem_of(dtype, threads, packed, by_rows, n, t, b, h, 0), cell, w_hh,
+                     vectors_as_io, peephole, reverse);
   not_null("gates", gates, n * t * b);
   not_null("c", c, n * t * b);
   not_null("d_gates", d_gates, n * t * b);
@@ -197,10 +187,7 @@ inline void cpu_backward(int dtype, int cell, int threads, bool packed, bool by_
 
 inline CpuGradientsArgs gradients_sizes(int dtype, int64_t t, int64_t b, int64_t h, int64_t i,
                                         int threads) {
-  code("dtype", dtype, kDTypes);
-  at_least("threads", threads, 1);
-  check_sizes(1, t, b, h);
-  at_least("I", i, 0);
+  check_sizes(dtype, threads, 1, t, b, h, i);
   CpuGradientsArgs args = {};
   args.dtype = static_cast<DType>(dtype);
   args.threads = threads;
@@ -248,7 +235,7 @@ inline void cpu_gradients(int dtype, int64_t t, int64_t b, int64_t h, int64_t i,
 // A test entry: the vector functions of the chosen instruction set.
 inline void cpu_math(const std::string& name, Address in_ptr, Address out_ptr, int64_t n) {
   const int f = name == "sigmoid" ? 0 : name == "tanh" ? 1 : -1;
-  require(f >= 0, "name must be sigmoid or tanh, got " + name);
+  if (f < 0) refuse("name must be sigmoid or tanh, got " + name);
   at_least("n", n, 0);
   not_null("in_ptr", in_ptr, n);
   not_null("out_ptr", out_ptr, n);

@@ -45,8 +45,10 @@ inline py::list cuda_devices() {
 inline PointwiseShape pointwise_shape(int device, int dtype, int cell, int64_t n, int64_t t,
                                       int64_t b, int64_t h, int64_t step, uint64_t reverse) {
   cuda_sizes(device, dtype, cell, n, kMaxRecurrences, t, 1, b, h);
-  require(step >= 0 && step < t,
-          "step must be in 0..T-1, got " + std::to_string(step) + " with T = " + std::to_string(t));
+  if (step < 0 || step >= t) {
+    refuse("step must be in 0..T-1, got " + std::to_string(step) +
+           " with T = " + std::to_string(t));
+  }
   return {static_cast<int32_t>(n), static_cast<int32_t>(t),    static_cast<int32_t>(b),
           static_cast<int32_t>(h), static_cast<int32_t>(step), reverse};
 }

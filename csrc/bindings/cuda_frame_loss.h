@@ -29,8 +29,9 @@ inline FrameLossShape frame_loss_shape(int device, int dtype, int kind,
   for (int64_t j = 0; j < n; ++j) {
     const auto& [bias, frames, step, count, weight] = heads[j];
     not_null("frames", frames, 1);
-    require(count >= 1 && count <= t,
-            "count must be in 1..T = " + std::to_string(t) + ", got " + std::to_string(count));
+    if (count < 1 || count > t) {
+      refuse("count must be in 1..T = " + std::to_string(t) + ", got " + std::to_string(count));
+    }
     to[j] = {pointer(bias), pointer(frames), step, static_cast<int32_t>(count), weight};
   }
   const int width = static_cast<int>(d);
