@@ -212,7 +212,8 @@ def cpu_shares(problem: Problem, machine: Machine) -> bool:
         return False
     if cpu_threads(problem, machine) < machine.threads and features > problem.hidden_size:
         return False  # most of the work is the share, which is worth more threads than a step
-    near = _pack_bytes(problem, machine, problem.hidden_size) <= CPU_ROWS_BYTES * cpu_threads(problem, machine)
+    packs = problem.recurrences * _pack_bytes(problem, machine, problem.hidden_size)
+    near = packs <= CPU_ROWS_BYTES * cpu_threads(problem, machine)
     many = frames >= (CPU_SHARES_FRAMES if near else CPU_SHARES_FRAMES_OF_ANY)
     any_size = machine.isa in CPU_SHARES_ISAS and (float32 or (problem.dtype == "bfloat16" and many))
     return any_size or _pack_bytes(problem, machine, features) <= CPU_ROWS_BYTES

@@ -203,7 +203,9 @@ def test_the_kernel_forms_the_input_share_where_w_ih_is_small():
         problem = Problem(hidden, batch=batch, steps=steps, input_size=inputs, **more)  # type: ignore[arg-type]
         made = plan(problem, Machine(threads=2, isa=isa))
         assert made.shares == made.design.endswith(", input share in the same call")
-        assert made.gemms[0] == (0 if made.shares or not inputs else 1) or problem.backend == "reference"
+        assert (
+            made.gemms[0] == (0 if made.shares or not inputs else problem.recurrences) or problem.backend == "reference"
+        )
         return made.shares
 
     assert shares(128, 128, batch=16) and shares(256, 256) and shares(128, 512, steps=16)
@@ -213,6 +215,7 @@ def test_the_kernel_forms_the_input_share_where_w_ih_is_small():
     many = {"steps": 100, "dtype": "bfloat16"}  # 1,000 frames
     assert shares(512, 4096, batch=10, isa="avx512_bf16", **many) and not shares(512, 4096, batch=10, **many)
     assert not shares(512, 4096, batch=9, isa="avx512_bf16", **many)
+    assert not shares(512, 4096, batch=10, isa="avx512_bf16", recurrences=2, **many)
     # Of the next size W_hh needs the third-level cache, or memory.
     assert not shares(768, 4096, batch=20, isa="avx512_bf16", **many) and shares(
         768, 4096, batch=21, isa="avx512_bf16", **many
