@@ -110,11 +110,7 @@ struct Forward {
                            [](int64_t) { return true; });
           continue;
         }
-        for (int64_t r = 0; r < count; r += kStreamRows) {
-          stream_gates(input_weights_of(part.n), p.h, p.i, panel * kL,
-                       count - r < kStreamRows ? count - r : kStreamRows, x + r * scratch.ldx,
-                       scratch.ldx, out + r * 4 * kL);
-        }
+        stream_gates(input_weights_of(part.n), p.h, p.i, panel * kL, count, x, scratch.ldx, out);
       }
     }
   }
@@ -259,7 +255,8 @@ struct Forward {
       for (int64_t t = 0; t < p.t; ++t) {
         for_parts(p, panels, share, [&](const Part& part) {
           if (p.i && t % scratch.steps == 0) form_shares(share, part, t);
-          for_panels(part, t, scratch.far, [&](int64_t panel) { step(part, panel, t, products); });
+          for_panels(part, t, scratch.far && p.packed,
+                     [&](int64_t panel) { step(part, panel, t, products); });
         });
         if (!p.by_rows) share.wait();
       }

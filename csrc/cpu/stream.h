@@ -1,10 +1,8 @@
 // Products with W_hh read where it lies, for a few rows: no pack, each of its bytes once a step.
 //
-//   stream_gates  out[r, g, j] = a[r, :] . w[g H + u0 + j, :]   forward, one panel of `lanes`
-//   units;
-//                                                               w is W_hh, or W_ih for the input
-//                                                               share
+//   stream_gates  out[r, g, j] = a[r, :] . w[g H + u0 + j, :]   forward, one panel of `lanes` units
 //   stream_units  out[r, u] = d[r, :] w[:, u]                   backward, a run of units
+// In forward w is W_hh, or W_ih for the input share.
 //
 // Where rows are few and W_hh is large, making a pack costs more than all steps gain from it
 // (planner: cpu_packs). Forward walks kAtOnce rows of w side by side, backward kAtOnce rows times a
@@ -14,11 +12,13 @@
 #pragma once
 
 #include "cpu/gemm.h"
+#include "cpu/kernels.h"
 
 namespace lstmrep {
 namespace {
 
 constexpr int64_t kStreamTile = 1024;  // units of a tile: one page of floats from each row of w
+constexpr int64_t kStreamBlock = 8;    // rows of w in forward that stay in the second-level cache
 
 // Rows of w side by side: accumulators (forward) or factors (backward) of all rows fit the
 // registers.
@@ -28,69 +28,84 @@ constexpr int kAtOnce = LSTMREP_VECTOR_BYTES == 64 ? (kRows <= 2 ? 8 : 4)
                                                       : kRows == 2 ? 4
                                                                    : 2);
 
+// Adds the lanes of a vector in memory, in halves; overwrites it.
 template <class C>
-C sum_of_lanes(Vec<C> v) {
-  C lanes[kLanes<C>];
-  store_raw(lanes, v);
+C sum_of_lanes(C* lanes) {
   for (int width = kLanes<C> / 2; width > 0; width /= 2) {
     for (int j = 0; j < width; ++j) lanes[j] += lanes[j + width];
   }
   return lanes[0];
 }
 
+// Products of `count` rows of w, up to kStreamBlock, with kRows rows of a; out of one gate.
 template <class S, int kRows>
-void stream_gates_of(const S* w, int64_t h, int64_t columns, int64_t u0, const Operand<S>* a,
-                     int64_t lda, typename Io<S>::C* out) {
+void stream_block(const S* w, int64_t count, int64_t columns, const Operand<S>* a, int64_t lda,
+                  typename Io<S>::C* out) {
   using C = typename Io<S>::C;
   using V = Vec<C>;
   constexpr int kL = kLanes<C>;
   constexpr int kN = kAtOnce<kRows>;
-  const int64_t units = h - u0 < kL ? h - u0 : kL;
-  for (int g = 0; g < 4; ++g) {
-    for (int64_t j = 0; j < units; j += kN) {
-      const S* row[kN];
-      V acc[kN][kRows];
+  for (int64_t j = 0; j < count; j += kN) {
+    const S* row[kN];
+    V acc[kN][kRows];
+    for (int i = 0; i < kN; ++i) {
+      // Beyond the last row the last one again; its sum is dropped below.
+      row[i] = w + (j + i < count ? j + i : count - 1) * columns;
+      for (int r = 0; r < kRows; ++r) acc[i][r] = V{};
+    }
+    for (int64_t k = 0; k < columns; k += kL) {
+      const int64_t left = columns - k;
+      V x[kRows];
+      for (int r = 0; r < kRows; ++r) x[r] = Io<Operand<S>>::load(a + r * lda + k, left);
       for (int i = 0; i < kN; ++i) {
-        // Beyond the last unit the last one again; its sum is dropped below.
-        row[i] = w + (g * h + u0 + (j + i < units ? j + i : units - 1)) * columns;
-        for (int r = 0; r < kRows; ++r) acc[i][r] = V{};
+        const V weight = Io<S>::load(row[i] + k, left);
+        for (int r = 0; r < kRows; ++r) acc[i][r] += x[r] * weight;
       }
-      for (int64_t k = 0; k < columns; k += kL) {
-        const int64_t left = columns - k;
-        V x[kRows];
-        for (int r = 0; r < kRows; ++r) x[r] = Io<Operand<S>>::load(a + r * lda + k, left);
-        for (int i = 0; i < kN; ++i) {
-          const V weight = Io<S>::load(row[i] + k, left);
-          for (int r = 0; r < kRows; ++r) acc[i][r] += x[r] * weight;
-        }
-      }
-      for (int i = 0; i < kN && j + i < units; ++i) {
-        for (int r = 0; r < kRows; ++r) out[(r * 4 + g) * kL + j + i] = sum_of_lanes<C>(acc[i][r]);
-      }
+    }
+    // Through memory at once: an index that is no constant would keep acc there all along.
+    C sums[kN][kRows][kL];
+    for (int i = 0; i < kN; ++i) {
+      for (int r = 0; r < kRows; ++r) store_raw(sums[i][r], acc[i][r]);
+    }
+    for (int i = 0; i < kN && j + i < count; ++i) {
+      for (int r = 0; r < kRows; ++r) out[r * 4 * kL + j + i] = sum_of_lanes(sums[i][r]);
     }
   }
 }
 
 // w [4H, columns], a [rows, columns] with row stride lda, out [rows, 4, lanes]; zero where u0 + j
-// >= H.
+// >= H. All rows of a pass over a block of w before the next one: it comes from memory once.
 template <class S>
 void stream_gates(const S* w, int64_t h, int64_t columns, int64_t u0, int64_t rows,
                   const Operand<S>* a, int64_t lda, typename Io<S>::C* out) {
   constexpr int kL = kLanes<typename Io<S>::C>;
-  if (h - u0 < kL) {
+  const int64_t units = h - u0 < kL ? h - u0 : kL;
+  if (units < kL) {
     for (int64_t e = 0; e < rows * 4 * kL; ++e) out[e] = 0;
   }
-  switch (rows) {
-    case 0:
-      return;
-    case 1:
-      return stream_gates_of<S, 1>(w, h, columns, u0, a, lda, out);
-    case 2:
-      return stream_gates_of<S, 2>(w, h, columns, u0, a, lda, out);
-    case 3:
-      return stream_gates_of<S, 3>(w, h, columns, u0, a, lda, out);
-    default:
-      return stream_gates_of<S, 4>(w, h, columns, u0, a, lda, out);
+  for (int g = 0; g < 4; ++g) {
+    for (int64_t j = 0; j < units; j += kStreamBlock) {
+      const S* first = w + (g * h + u0 + j) * columns;
+      const int64_t count = units - j < kStreamBlock ? units - j : kStreamBlock;
+      for (int64_t r = 0; r < rows; r += kStreamRows) {
+        const Operand<S>* from = a + r * lda;
+        auto* to = out + (r * 4 + g) * kL + j;
+        switch (rows - r) {
+          case 1:
+            stream_block<S, 1>(first, count, columns, from, lda, to);
+            break;
+          case 2:
+            stream_block<S, 2>(first, count, columns, from, lda, to);
+            break;
+          case 3:
+            stream_block<S, 3>(first, count, columns, from, lda, to);
+            break;
+          default:
+            stream_block<S, 4>(first, count, columns, from, lda, to);
+            break;
+        }
+      }
+    }
   }
 }
 

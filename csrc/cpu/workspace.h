@@ -225,11 +225,12 @@ static inline int64_t pieces(const CpuProblem& p, int64_t panels) {
   return p.by_rows ? row_blocks(p) : panels;
 }
 
-// The panels of a part from first to last in even steps and back in odd ones: the panels that a
-// step ends with are still in the first-level cache when the next one begins.
+// The panels of a part from first to last in even steps and back in odd ones: those that a step
+// ends with are still in some cache when the next one begins. Not where each panel asks ahead for
+// the one behind it in memory.
 template <class Body>
-void for_panels(const Part& part, int64_t t, bool far, const Body& body) {
-  const bool back = !far && t % 2 == 1;
+void for_panels(const Part& part, int64_t t, bool asks_ahead, const Body& body) {
+  const bool back = !asks_ahead && t % 2 == 1;
   for (int64_t j = 0; j < part.panel_end - part.panel; ++j) {
     body(back ? part.panel_end - 1 - j : part.panel + j);
   }
