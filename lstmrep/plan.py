@@ -53,7 +53,8 @@ __all__ = [
 # below about 32k and gain a quarter at 64k.
 CPU_WORK_PER_THREAD = 1 << 15
 # For so few rows a pack of so large a W_hh does not pay: with tiles, whose machines read it where it lies faster than
-# they read a pack; elsewhere for one row and so few steps. Measured: docs/kernels/cpu.md.
+# they read a pack; elsewhere for so few steps, of two rows in float32 and one in other dtypes. Measured:
+# docs/kernels/cpu.md.
 CPU_STREAM_ROWS = 4
 CPU_STREAM_STEPS = 32
 CPU_STREAM_BYTES = 1 << 23
@@ -187,7 +188,7 @@ def cpu_packs(problem: Problem, machine: Machine) -> bool:
         return True
     if machine.isa == "amx":
         return problem.batch > CPU_STREAM_ROWS
-    return problem.batch > 1 or problem.steps > CPU_STREAM_STEPS
+    return problem.batch > (2 if problem.dtype == "float32" else 1) or problem.steps > CPU_STREAM_STEPS
 
 
 def cpu_by_rows(problem: Problem, machine: Machine) -> bool:

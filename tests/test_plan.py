@@ -162,17 +162,20 @@ def test_few_rows_use_few_threads():
     assert plan(Problem(128, batch=16), here).threads in range(2, 9)
 
 
-@pytest.mark.parametrize("isa", ["avx512_bf16", "amx"])
-def test_a_large_matrix_is_read_where_it_lies_by_few_rows(isa):
+@pytest.mark.parametrize(
+    ("isa", "dtype", "most"),
+    [("avx512_bf16", "float32", 2), ("avx512_bf16", "bfloat16", 1), ("amx", "float32", CPU_STREAM_ROWS)],
+)
+def test_a_large_matrix_is_read_where_it_lies_by_few_rows(isa, dtype, most):
     made = {
-        (b, t, h): plan(Problem(h, batch=b, steps=t), Machine(isa=isa))
-        for b in (1, CPU_STREAM_ROWS, CPU_STREAM_ROWS + 1)
+        (b, t, h): plan(Problem(h, batch=b, steps=t, dtype=dtype), Machine(isa=isa))
+        for b in (1, most, most + 1)
         for t in (CPU_STREAM_STEPS, CPU_STREAM_STEPS + 1)
         for h in (128, 2048)
     }
-    rows = (1, CPU_STREAM_ROWS) if isa == "amx" else (1,)
     steps = (CPU_STREAM_STEPS, CPU_STREAM_STEPS + 1) if isa == "amx" else (CPU_STREAM_STEPS,)
-    assert [key for key, one in made.items() if not one.packed] == [(b, t, 2048) for b in rows for t in steps]
+    expected = {(b, t, 2048) for b in (1, most) for t in steps}
+    assert {key for key, one in made.items() if not one.packed} == expected
     for one in made.values():
         assert one.design.endswith("W_hh packed" if one.packed else "W_hh read where it lies")
 
