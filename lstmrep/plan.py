@@ -53,9 +53,9 @@ __all__ = [
 # below about 32k and gain a quarter at 64k.
 CPU_WORK_PER_THREAD = 1 << 15
 # For so few rows a pack of so large a W_hh does not pay: with tiles, whose machines read it where it lies faster than
-# they read a pack; elsewhere for so few steps, of two rows in float32 and one in other dtypes. Measured:
+# they read a pack; elsewhere for so few steps, of so few rows in float32 and of one in other dtypes. Measured:
 # docs/kernels/cpu.md.
-CPU_STREAM_ROWS = 4
+CPU_STREAM_ROWS, CPU_STREAM_ROWS_FLOAT32 = 4, 2
 CPU_STREAM_STEPS = 32
 CPU_STREAM_BYTES = 1 << 23
 # Threads share out rows where each can keep a whole pack in its second-level cache beside its rows.
@@ -188,7 +188,8 @@ def cpu_packs(problem: Problem, machine: Machine) -> bool:
         return True
     if machine.isa == "amx":
         return problem.batch > CPU_STREAM_ROWS
-    return problem.batch > (2 if problem.dtype == "float32" else 1) or problem.steps > CPU_STREAM_STEPS
+    rows = CPU_STREAM_ROWS_FLOAT32 if problem.dtype == "float32" else 1
+    return problem.batch > rows or problem.steps > CPU_STREAM_STEPS
 
 
 def cpu_by_rows(problem: Problem, machine: Machine) -> bool:
@@ -208,13 +209,13 @@ def cpu_shares(problem: Problem, machine: Machine) -> bool:
         return False
     if float32 and machine.isa != "amx" and not cpu_packs(problem, machine):
         return True  # W_ih is read where it lies too
-    frames = problem.steps * problem.batch
+    frames, threads = problem.steps * problem.batch, cpu_threads(problem, machine)
     if frames < CPU_SHARES_ROWS:
         return False
-    if cpu_threads(problem, machine) < machine.threads and features > problem.hidden_size:
+    if threads < machine.threads and features > problem.hidden_size:
         return False  # most of the work is the share, which is worth more threads than a step
     packs = problem.recurrences * _pack_bytes(problem, machine, problem.hidden_size)
-    near = packs <= CPU_ROWS_BYTES * cpu_threads(problem, machine)
+    near = packs <= CPU_ROWS_BYTES * threads
     many = frames >= (CPU_SHARES_FRAMES if near else CPU_SHARES_FRAMES_OF_ANY)
     any_size = machine.isa in CPU_SHARES_ISAS and (float32 or (problem.dtype == "bfloat16" and many))
     return any_size or _pack_bytes(problem, machine, features) <= CPU_ROWS_BYTES

@@ -206,23 +206,19 @@ def test_the_kernel_forms_the_input_share_where_w_ih_is_small():
         problem = Problem(hidden, batch=batch, steps=steps, input_size=inputs, **more)  # type: ignore[arg-type]
         made = plan(problem, Machine(threads=2, isa=isa))
         assert made.shares == made.design.endswith(", input share in the same call")
-        assert (
-            made.gemms[0] == (0 if made.shares or not inputs else problem.recurrences) or problem.backend == "reference"
-        )
+        products = 0 if made.shares or not inputs else problem.recurrences
+        assert made.gemms[0] == products or problem.backend == "reference"
         return made.shares
 
     assert shares(128, 128, batch=16) and shares(256, 256) and shares(128, 512, steps=16)
     assert shares(256, 512, dtype="bfloat16") and not shares(256, 512)  # its pack is half as large
     assert shares(2048, 4096, isa="avx512_bf16") and not shares(2048, 4096, isa="avx512_bf16", dtype="bfloat16")
     assert not shares(2048, 4096, batch=5, steps=3, isa="avx512_bf16")
-    many = {"steps": 100, "dtype": "bfloat16"}  # 1,000 frames
-    assert shares(512, 4096, batch=10, isa="avx512_bf16", **many) and not shares(512, 4096, batch=10, **many)
-    assert not shares(512, 4096, batch=9, isa="avx512_bf16", **many)
-    assert not shares(512, 4096, batch=10, isa="avx512_bf16", recurrences=2, **many)
+    bf16 = {"isa": "avx512_bf16", "dtype": "bfloat16"}
+    assert shares(512, 4096, batch=10, **bf16) and not shares(512, 4096, batch=10, dtype="bfloat16")
+    assert not shares(512, 4096, batch=9, **bf16) and not shares(512, 4096, batch=10, recurrences=2, **bf16)
     # Of the next size W_hh needs the third-level cache, or memory.
-    assert not shares(768, 4096, batch=20, isa="avx512_bf16", **many) and shares(
-        768, 4096, batch=21, isa="avx512_bf16", **many
-    )
+    assert not shares(768, 4096, batch=20, **bf16) and shares(768, 4096, batch=21, **bf16)
     # Where W_hh is read where it lies W_ih is too.
     assert shares(2048, 4096, steps=10, isa="avx2") and not shares(2048, 4096, steps=10, isa="avx2", dtype="bfloat16")
     assert not shares(256, 1024) and not shares(128, 128, steps=15) and not shares(128, 0)

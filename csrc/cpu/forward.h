@@ -255,8 +255,7 @@ struct Forward {
       for (int64_t t = 0; t < p.t; ++t) {
         for_parts(p, panels, share, [&](const Part& part) {
           if (p.i && t % scratch.steps == 0) form_shares(share, part, t);
-          for_panels(part, t, scratch.far && p.packed,
-                     [&](int64_t panel) { step(part, panel, t, products); });
+          for_panels(part, t, scratch.far, [&](int64_t panel) { step(part, panel, t, products); });
         });
         if (!p.by_rows) share.wait();
       }

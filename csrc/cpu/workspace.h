@@ -60,7 +60,7 @@ struct ForwardScratch {
   Operand<S>* h[2];     // [N, B, ldh] each: state before and after a step; kTileRows rows to spare
   C* c;                 // [N, B, panels * lanes]
   C* products;          // [threads, B to the next tile, 4, lanes]
-  bool far;             // weights are read from beyond the second-level cache
+  bool far;             // weights are there and read from beyond the second-level cache
   // Where the input share is formed here:
   int64_t input_depth, ldx, steps;
   int64_t at_once;            // rows of x
@@ -79,7 +79,7 @@ struct ForwardScratch {
     ldh = padded_row<S>(p.h);
     const int64_t packed = p.n * panels * depth * 4 * kLanes<C>;
     weights = p.packed ? carver.take<Operand<S>>(packed) : nullptr;
-    far = far_panels(p, packed * static_cast<int64_t>(sizeof(Operand<S>)));
+    far = p.packed && far_panels(p, packed * static_cast<int64_t>(sizeof(Operand<S>)));
     for (auto& state : h) state = carver.take<Operand<S>>((p.n * p.b + kTileRows) * ldh);
     c = carver.take<C>(p.n * p.b * panels * kLanes<C>);
     products = carver.take<C>(p.threads * (p.b + kTileRows) * 4 * kLanes<C>);
@@ -128,7 +128,7 @@ struct BackwardScratch {
     ldg = padded_row<S>(4 * p.h);
     const int64_t packed = p.n * panels * depth * 4 * kLanes<C>;
     weights = p.packed ? carver.take<Operand<S>>(packed) : nullptr;
-    far = far_panels(p, packed * static_cast<int64_t>(sizeof(Operand<S>)));
+    far = p.packed && far_panels(p, packed * static_cast<int64_t>(sizeof(Operand<S>)));
     for (auto& gradient : d) gradient = carver.take<Operand<S>>((p.n * p.b + kTileRows) * ldg);
     dc = carver.take<C>(p.n * p.b * panels * 4 * kLanes<C>);
     const int64_t rows = p.packed ? p.threads * (p.b + kTileRows) : p.n * panels * p.b;
@@ -226,11 +226,11 @@ static inline int64_t pieces(const CpuProblem& p, int64_t panels) {
 }
 
 // The panels of a part from first to last in even steps and back in odd ones: those that a step
-// ends with are still in some cache when the next one begins. Not where each panel asks ahead for
-// the one behind it in memory.
+// ends with are still in some cache when the next one begins. Not where packs are far: each panel
+// asks ahead for the one behind it.
 template <class Body>
-void for_panels(const Part& part, int64_t t, bool asks_ahead, const Body& body) {
-  const bool back = !asks_ahead && t % 2 == 1;
+void for_panels(const Part& part, int64_t t, bool far, const Body& body) {
+  const bool back = !far && t % 2 == 1;
   for (int64_t j = 0; j < part.panel_end - part.panel; ++j) {
     body(back ? part.panel_end - 1 - j : part.panel + j);
   }
