@@ -26,7 +26,8 @@ static_assert(5 * kMaxRows + 1 <= (LSTMREP_VECTOR_BYTES == 64 ? 32 : 16), "accum
 // Values of k in one pass over the rows: the slice of the panel stays in the second-level cache,
 // and sums of a block's length lose less to rounding than one sum over all of K.
 constexpr int64_t kDepthBlock = 256;
-constexpr int64_t kAheadDepth = 16;  // between two askings for the next slice
+constexpr int64_t kRowDepthBlock = 128;  // of a batch of one row
+constexpr int64_t kAheadDepth = 16;      // between two askings for the next slice
 
 template <class S>
 constexpr int kPanelWidth = 4 * kLanes<typename Io<S>::C>;
@@ -95,6 +96,62 @@ void micro_kernel_rows(int rows, A a, const Operand<S>* panel, int64_t depth, bo
   }
   if (rows == 2) return micro_kernel<S, 2>(a, panel, depth, accumulate, ahead, out);
   micro_kernel<S, 1>(a, panel, depth, accumulate, ahead, out);
+}
+
+// One row: k by k in turn into two sums of each column, since four chains of additions would wait
+// for each other where the panel is in the first-level cache.
+template <class S>
+void row_kernel(const Operand<S>* a, const Operand<S>* panel, int64_t depth, bool accumulate,
+                Ahead& ahead, typename Io<S>::C* out) {
+  using P = Product<S>;
+  using V = Vec<typename P::C>;
+  constexpr int kL = kLanes<typename P::C>, kTwo = 2 * P::kPair;
+  V acc[2][4];
+  for (int i = 0; i < 2; ++i) {
+    for (int v = 0; v < 4; ++v) acc[i][v] = V{};
+  }
+  for (int64_t k = 0; k + kTwo <= depth; k += kTwo) {
+    if (k % kAheadDepth == 0) ahead();
+    for (int i = 0; i < 2; ++i) {
+      const Operand<S>* column = panel + (k + i * P::kPair) * kPanelWidth<S>;
+      const typename P::Column x = P::splat(a + k + i * P::kPair);
+      for (int v = 0; v < 4; ++v) {
+        const auto w = load_raw<typename P::Column>(column + v * kL * P::kPair);
+        acc[i][v] = P::add(acc[i][v], x, w);
+      }
+    }
+  }
+  const int64_t last = depth / kTwo * kTwo;
+  for (int v = 0; v < 4; ++v) {
+    if (last < depth) {
+      const auto w =
+          load_raw<typename P::Column>(panel + last * kPanelWidth<S> + v * kL * P::kPair);
+      acc[0][v] = P::add(acc[0][v], P::splat(a + last), w);
+    }
+    const V sum = acc[0][v] + acc[1][v];
+    store_raw(out + v * kL, accumulate ? load_raw<V>(out + v * kL) + sum : sum);
+  }
+}
+
+// Whether a batch of one row is multiplied by row_product. (Tiles take one row as they take 16.)
+template <class S>
+constexpr bool kRowAlone = !(LSTMREP_TILES && Product<S>::kPair == 2);
+
+// The product of a batch of one row. back: blocks of k from the last to the first, so that a step
+// begins with what the one before has left in the first-level cache.
+template <class S>
+void row_product(const Operand<S>* a, const Operand<S>* panel, int64_t depth, bool far, bool back,
+                 typename Io<S>::C* out) {
+  constexpr int kLines = kAheadDepth * kPanelWidth<S> * sizeof(Operand<S>) / 64;
+  const int64_t blocks = (depth + kRowDepthBlock - 1) / kRowDepthBlock;
+  for (int64_t j = 0; j < blocks; ++j) {
+    const int64_t k = (back ? blocks - 1 - j : j) * kRowDepthBlock;
+    const int64_t block = depth - k < kRowDepthBlock ? depth - k : kRowDepthBlock;
+    const Operand<S>* first = panel + k * kPanelWidth<S>;
+    const char* next = reinterpret_cast<const char*>(first + block * kPanelWidth<S>);
+    Ahead ahead = {far ? next : nullptr, kLines};
+    row_kernel<S>(a + k, first, block, j > 0, ahead, out);
+  }
 }
 
 // depth: padded_depth of K. far: the panels of a thread do not stay in its cache. accumulate: to

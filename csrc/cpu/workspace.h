@@ -225,12 +225,15 @@ static inline int64_t pieces(const CpuProblem& p, int64_t panels) {
   return p.by_rows ? row_blocks(p) : panels;
 }
 
-// The panels of a part from first to last in even steps and back in odd ones: those that a step
-// ends with are still in some cache when the next one begins. Not where packs are far: each panel
-// asks ahead for the one behind it.
+// Whether step t goes through its weights from the last to the first, as every other step does:
+// those that a step ends with are still in some cache when the next one begins. Not where packs are
+// far: each panel asks ahead for the one behind it.
+static inline bool goes_back(int64_t t, bool far) { return !far && t % 2 == 1; }
+
+// The panels of a part, there or back.
 template <class Body>
 void for_panels(const Part& part, int64_t t, bool far, const Body& body) {
-  const bool back = !far && t % 2 == 1;
+  const bool back = goes_back(t, far);
   for (int64_t j = 0; j < part.panel_end - part.panel; ++j) {
     body(back ? part.panel_end - 1 - j : part.panel + j);
   }

@@ -33,6 +33,7 @@ FLOAT32, BFLOAT16 = 0, 1
 # the rows are no multiple of a block.
 UNITS = (2, 12, 5, 150, 1, 0, 0)
 ROWS = (2, 12, 20, 40, 1, 1, 0)
+ROW_ALONE = (2, 12, 1, 150, 1, 0, 0)
 STREAM = (2, 12, 3, 150, 0, 0, 0)
 INPUT_UNITS = (2, 25, 3, 150, 1, 0, 11)  # the input share of 22 steps at a time, and of the rest
 INPUT_ROWS = (2, 12, 20, 40, 1, 1, 11)
@@ -41,6 +42,7 @@ INPUT_ONCE = (2, 20, 3, 150, 1, 0, 200)  # few rows: panels of W_ih packed by th
 CASES = {
     "units": UNITS,
     "rows": ROWS,
+    "row-alone": ROW_ALONE,
     "stream": STREAM,
     "input-units": INPUT_UNITS,
     "input-rows": INPUT_ROWS,
@@ -63,8 +65,8 @@ class Fault:
 STEP_BARRIER = ("if (!p.by_rows) share.wait();", "if (!p.by_rows && !PLANTED) share.wait();")
 PACK_BARRIER = ("      share.wait();\n      for", "      if (!PLANTED) share.wait();\n      for")
 FAULTS = [
-    Fault("forward_steps_without_a_barrier", "forward.h", *STEP_BARRIER, (UNITS, STREAM)),
-    Fault("backward_steps_without_a_barrier", "backward.h", *STEP_BARRIER, (UNITS, STREAM)),
+    Fault("forward_steps_without_a_barrier", "forward.h", *STEP_BARRIER, (UNITS, ROW_ALONE, STREAM)),
+    Fault("backward_steps_without_a_barrier", "backward.h", *STEP_BARRIER, (UNITS, ROW_ALONE, STREAM)),
     Fault("forward_reads_a_pack_too_early", "forward.h", *PACK_BARRIER, (ROWS, INPUT_ROWS)),
     Fault("backward_reads_a_pack_too_early", "backward.h", *PACK_BARRIER, (ROWS,)),
     Fault(
@@ -147,9 +149,9 @@ FAULTS = [
     Fault(
         "barrier_that_publishes_nothing",
         "parallel.h",
-        "__atomic_store_n(&generation, now + 1, __ATOMIC_RELEASE);",
-        "if (PLANTED) __atomic_store_n(&generation, now + 1, __ATOMIC_RELAXED);\n"
-        "      else __atomic_store_n(&generation, now + 1, __ATOMIC_RELEASE);",
+        "__atomic_store_n(&of[thread].count, count, __ATOMIC_RELEASE);",
+        "if (PLANTED) __atomic_store_n(&of[thread].count, count, __ATOMIC_RELAXED);\n"
+        "    else __atomic_store_n(&of[thread].count, count, __ATOMIC_RELEASE);",
         (UNITS, ROWS, STREAM),
     ),
     Fault(
