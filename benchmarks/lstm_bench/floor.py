@@ -1,10 +1,10 @@
 """What no implementation can be faster than, nearly: products at the best rate, and bytes at the rate of memory.
 
-A floor is the time of all products' flops at the best rate of a library product, or of reading W_hh once a step where
-that is longer and W_hh does not stay in the threads' own caches; plus the time to move once everything that must be
-moved (``problems.moved``), at the rate at which as many bytes can be moved again and again.  Nothing is taken to
-overlap, so a time a little below it is possible.  On a CPU the rates are measured in the same run, the best that was
-seen; on a GPU they are those of the card's data sheet (``lstmrep.planner.cards``).
+A floor is the time of all products' flops at the best rate of a product, of a library or of this library's own kernels,
+or of reading W_hh once a step where that is longer and W_hh does not stay in the threads' own caches; plus the time to
+move once everything that must be moved (``problems.moved``), at the rate at which as many bytes can be moved again and
+again.  Nothing is taken to overlap, so a time a little below it is possible.  On a CPU the rates are measured in the
+same run, the best that was seen; on a GPU they are those of the card's data sheet (``lstmrep.planner.cards``).
 """
 
 from __future__ import annotations
@@ -15,10 +15,12 @@ from pathlib import Path
 from typing import Protocol
 
 import torch
+from torch import Tensor
 
 from lstm_bench.problems import TRAINING, Problem, flops, moved, steps
 from lstm_bench.timing import milliseconds
-from lstmrep import machine
+from lstmrep import machine, native
+from lstmrep.backends.tensors import DTYPE_CODE
 from lstmrep.planner.cards import with_rates
 from lstmrep.planner.problem import Card
 
@@ -107,7 +109,8 @@ class DataSheet:
 
 
 class Measured:
-    """The rates of this CPU with torch's threads: the best of ``torch.mm`` and ``linear``, of reading and copying.
+    """The rates of this CPU with torch's threads: the best of ``torch.mm``, ``linear`` and the kernels' own product, of
+    reading and copying.
 
     Args:
         dtypes: of products.
@@ -151,9 +154,37 @@ class Measured:
         best = 0.0
         for n in self.sizes:
             a, b = (torch.randn(n, n).to(dtype) for _ in range(2))
-            for way in (torch.mm, torch.nn.functional.linear):
+            ways = [torch.mm, torch.nn.functional.linear]
+            if not native.reason():
+                ways.append(own_product)
+            for way in ways:
                 best = max(best, 2 * n**3 / _best(lambda way=way, a=a, b=b: way(a, b), times))
         return best
+
+
+def own_product(a: Tensor, b: Tensor) -> Tensor:
+    """``a.T @ b`` by the kernel that forms the gradient of W_ih: as of gate gradients and inputs of so many frames.
+
+    Args:
+        a, b: ``[n, n]`` of one dtype, dense; n a multiple of 4.
+    """
+    n, kernels, made = len(a), native.module(), torch.empty_like(a)
+    sizes = {"dtype": DTYPE_CODE[a.dtype], "T": n, "B": 1, "H": n // 4, "I": n, "threads": torch.get_num_threads()}
+    size = kernels.cpu_gradients_workspace_bytes(**sizes, input=False)
+    workspace = torch.empty(size, dtype=torch.uint8)
+    absent = dict.fromkeys(("w_ih", "h", "h0", "lengths", "d_x", "d_w_hh"), 0)
+    kernels.cpu_gradients(
+        **sizes,
+        **absent,
+        d_gates=a.data_ptr(),
+        x=b.data_ptr(),
+        x_strides=(n, n),
+        reverse=False,
+        add=False,
+        d_w_ih=made.data_ptr(),
+        workspace=workspace.data_ptr(),
+    )
+    return made
 
 
 def _stream_rate(total: int, times: int) -> float:
