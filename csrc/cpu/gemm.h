@@ -2,14 +2,15 @@
 //
 //   a      [rows, K] operands (operand.h), row by row or as the columns of a panel
 //   panel  [K / pair, 4, lanes, pair] operands: four vectors of columns for each k (pack.h)
-//   out    [rows, 4, lanes] C, scratch; the caller fuses the cell onto it while it is in cache
+//   out    [rows, 4, lanes] C, rows ldo apart: scratch, to which the caller fuses the cell while it
+//          is in cache, or rows of a gradient
 //
 // Forward packs the four gates of `lanes` hidden units (columns W_hh[g H + u, :], K = H), backward
 // packs 4 * lanes hidden units (columns W_hh[:, u], K = 4H); gradients.h multiplies two panels
 // whose K are frames. All share the micro-kernel, which keeps kMaxRows x 4 accumulators in
 // registers, or, where a lies row by row, the tiles of tiles.h. Sums run over k in order in blocks
 // of kDepthBlock, in C, so a row's result depends neither on the other rows nor on the number of
-// threads.
+// threads. Only a batch of one row has sums of its own, row_product.
 #pragma once
 
 #include "cpu/operand.h"
@@ -56,7 +57,7 @@ struct PanelMajor {
 // depth: a multiple of kPair
 template <class S, int kRows, class A>
 void micro_kernel(A a, const Operand<S>* panel, int64_t depth, bool accumulate, Ahead& ahead,
-                  typename Io<S>::C* out) {
+                  typename Io<S>::C* out, int64_t ldo) {
   using P = Product<S>;
   using C = typename P::C;
   using V = Vec<C>;
@@ -79,7 +80,7 @@ void micro_kernel(A a, const Operand<S>* panel, int64_t depth, bool accumulate, 
   }
   for (int r = 0; r < kRows; ++r) {
     for (int v = 0; v < 4; ++v) {
-      C* sum = out + (r * 4 + v) * kLanes<C>;
+      C* sum = out + r * ldo + v * kLanes<C>;
       store_raw(sum, accumulate ? load_raw<V>(sum) + acc[r][v] : acc[r][v]);
     }
   }
@@ -87,15 +88,15 @@ void micro_kernel(A a, const Operand<S>* panel, int64_t depth, bool accumulate, 
 
 template <class S, class A>
 void micro_kernel_rows(int rows, A a, const Operand<S>* panel, int64_t depth, bool accumulate,
-                       Ahead& ahead, typename Io<S>::C* out) {
+                       Ahead& ahead, typename Io<S>::C* out, int64_t ldo) {
   if constexpr (kMaxRows > 2) {
-    if (rows == 6) return micro_kernel<S, 6>(a, panel, depth, accumulate, ahead, out);
-    if (rows == 5) return micro_kernel<S, 5>(a, panel, depth, accumulate, ahead, out);
-    if (rows == 4) return micro_kernel<S, 4>(a, panel, depth, accumulate, ahead, out);
-    if (rows == 3) return micro_kernel<S, 3>(a, panel, depth, accumulate, ahead, out);
+    if (rows == 6) return micro_kernel<S, 6>(a, panel, depth, accumulate, ahead, out, ldo);
+    if (rows == 5) return micro_kernel<S, 5>(a, panel, depth, accumulate, ahead, out, ldo);
+    if (rows == 4) return micro_kernel<S, 4>(a, panel, depth, accumulate, ahead, out, ldo);
+    if (rows == 3) return micro_kernel<S, 3>(a, panel, depth, accumulate, ahead, out, ldo);
   }
-  if (rows == 2) return micro_kernel<S, 2>(a, panel, depth, accumulate, ahead, out);
-  micro_kernel<S, 1>(a, panel, depth, accumulate, ahead, out);
+  if (rows == 2) return micro_kernel<S, 2>(a, panel, depth, accumulate, ahead, out, ldo);
+  micro_kernel<S, 1>(a, panel, depth, accumulate, ahead, out, ldo);
 }
 
 // One row: k by k in turn into two sums of each column, since four chains of additions would wait
@@ -156,10 +157,11 @@ void row_product(const Operand<S>* a, const Operand<S>* panel, int64_t depth, bo
 
 // depth: padded_depth of K. far: the panels of a thread do not stay in its cache. accumulate: to
 // what out holds. needed(r) says whether anyone will read row r of out; blocks with no such row are
-// skipped and leave out undefined.
+// skipped and leave out undefined. ldo: not for tiles, which write rows side by side.
 template <class S, class A, class Needed>
 void panel_product(A a, int64_t rows, const Operand<S>* panel, int64_t depth, bool far,
-                   bool accumulate, typename Io<S>::C* out, Needed needed) {
+                   bool accumulate, typename Io<S>::C* out, Needed needed,
+                   int64_t ldo = kPanelWidth<S>) {
   if (rows == 0) return;
 #if LSTMREP_TILES
   if constexpr (Product<S>::kPair == 2 && A::kAsTiles) {
@@ -180,7 +182,7 @@ void panel_product(A a, int64_t rows, const Operand<S>* panel, int64_t depth, bo
       for (int i = 0; i < count; ++i) any = any || needed(r + i);
       if (!any) continue;
       micro_kernel_rows<S>(count, a.from(r, k), panel + k * kPanelWidth<S>, block,
-                           accumulate || k > 0, ahead, out + r * kPanelWidth<S>);
+                           accumulate || k > 0, ahead, out + r * ldo, ldo);
     }
   }
 }

@@ -136,6 +136,19 @@ struct Gradients {
     return {static_cast<S*>(args.d_w_hh), args.h, (panel - of_input) * kWidth, false};
   }
 
+  // Where the sums of a whole panel of m are written at once, in C: few rows are added in one go,
+  // and each sum would go to memory twice. Else null.
+  C* in_place(const Columns& columns, int64_t m) const {
+    if constexpr (sizeof(S) == sizeof(C)) {
+      const int64_t rows = args.t * args.b;
+      const bool whole = columns.u0 + kWidth <= columns.width && (m + 1) * kWidth <= 4 * args.h;
+      if (whole && rows > 0 && rows <= kGradientRows) {
+        return columns.d_w + m * kWidth * columns.width + columns.u0;
+      }
+    }
+    return nullptr;
+  }
+
   // Panels of m from m0 on, `count` of them, with up to kGradientColumns panels of columns from n0.
   void weight_gradients(const Share& share, int64_t m0, int64_t count, int64_t n0,
                         int64_t n1) const {
@@ -163,15 +176,18 @@ struct Gradients {
           return row;
         });
         for (int64_t m = 0; m < count; ++m) {
-          panel_product<S>(PanelMajor<S>{d + m * kPanel}, kWidth, inputs, depth, false, r0 > 0,
-                           sums + ((n - n0) * kGradientPanels + m) * kWidth * kWidth,
-                           [](int64_t) { return true; });
+          C* to = in_place(columns, m0 + m);
+          panel_product<S>(
+              PanelMajor<S>{d + m * kPanel}, kWidth, inputs, depth, false, r0 > 0,
+              to ? to : sums + ((n - n0) * kGradientPanels + m) * kWidth * kWidth,
+              [](int64_t) { return true; }, to ? columns.width : kWidth);
         }
       }
     }
     for (int64_t n = n0; n < n1; ++n) {
       const Columns columns = columns_of(n);
       for (int64_t m = 0; m < count * kWidth && m0 * kWidth + m < 4 * args.h; ++m) {
+        if (in_place(columns, m0 + m / kWidth)) continue;
         const C* sum = sums + ((n - n0) * kGradientPanels * kWidth + m) * kWidth;
         S* to = columns.d_w + (m0 * kWidth + m) * columns.width + columns.u0;
         for (int64_t u = 0; u < kWidth && columns.u0 + u < columns.width; u += kL) {
