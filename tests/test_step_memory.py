@@ -1,11 +1,19 @@
-"""Peak memory of one training step on the CPU, lstmrep.LSTM's against torch.nn.LSTM's, each in a process of its own."""
+"""Memory of calls on the CPU: the peak of a training step, against torch.nn.LSTM's, and what stays after a call."""
 
 import json
 import os
+import re
 import subprocess
 import sys
+import threading
+from pathlib import Path
 
 import pytest
+import torch
+
+import lstmrep
+from lstmrep import native
+from lstmrep.backends import memory
 
 SETTABLE = os.access("/proc/self/clear_refs", os.W_OK)
 
@@ -65,3 +73,67 @@ def test_a_training_step_takes_no_more_memory_than_torch(sizes, dtype):
     assert gradients == same
     assert min(ours, theirs) > gradients  # the measurement sees what must be there
     assert ours <= theirs
+
+
+def kept_after(call):
+    """Bytes of scratch that a new thread keeps after a call, and those of them that the system may take; its result."""
+    found = []
+
+    def run():
+        made = call()
+        offered = re.findall(r"^LazyFree: +(\d+) kB", SMAPS.read_text(), re.M) if SMAPS.exists() else []
+        found.append((sum(b.nbytes for b in memory._kept.buffers.values()), 1024 * sum(map(int, offered)), made))
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    thread.join()
+    return found[0]
+
+
+SMAPS = Path("/proc/self/smaps_rollup")
+OFFERS = native.module().offer_pages(0, 0) if not native.reason() else False
+PACK = 4 * 1024 * 1024 * 4  # bytes of one packed W_hh
+
+
+@pytest.fixture
+def layer(monkeypatch):
+    """A layer whose pack is larger than what a thread keeps for good, its input, and what it gives."""
+    monkeypatch.setattr(memory, "POISON", False)
+    assert PACK > memory.KEPT
+    layer, x = lstmrep.LSTM(8, 1024, backend="cpu"), torch.randn(3, 8, 8)
+    with torch.no_grad():
+        return layer, x, layer(x)[0]
+
+
+@pytest.mark.skipif(not OFFERS, reason="the system takes no offers of pages: nothing is kept")
+def test_scratch_of_a_large_inference_call_stays_and_is_offered(layer):
+    module, x, expected = layer
+
+    def call():
+        with torch.no_grad():
+            return module(x)[0], module(x)[0]
+
+    kept, offered, made = kept_after(call)
+    print(f"kept {kept} bytes, of which the system may take {offered}")
+    assert kept > PACK
+    assert offered > PACK // 2 or not SMAPS.exists()
+    assert all(torch.equal(h, expected) for h in made)
+
+
+def test_scratch_that_cannot_be_offered_is_not_kept(layer, monkeypatch):
+    module, x, expected = layer
+    monkeypatch.setattr(native.module(), "offer_pages", lambda address, size: False)
+
+    def call():
+        with torch.no_grad():
+            return module(x)[0]
+
+    kept, _, made = kept_after(call)
+    assert kept == 0
+    assert torch.equal(made, expected)
+
+
+def test_large_scratch_of_a_training_step_is_not_kept(layer):
+    module, x, _ = layer
+    kept, _, _ = kept_after(lambda: module(x)[0].sum().backward())
+    assert kept <= 2 * memory.KEPT

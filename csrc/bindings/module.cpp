@@ -10,7 +10,7 @@
 #include "bindings/counters.h"
 #include "bindings/cpu.h"
 #include "bindings/cuda.h"
-#include "common/huge_pages.h"
+#include "common/pages.h"
 
 #if !defined(LSTMREP_VERSION) || !defined(LSTMREP_CUDA_ARCHS)
 #error "setup.py defines LSTMREP_VERSION and LSTMREP_CUDA_ARCHS"
@@ -48,6 +48,7 @@ std::vector<std::string> cuda_archs() {
 void define_cpu(py::module_& m) {
   using py::arg;
   m.def("advise_huge_pages", advise_huge_pages, arg("address"), arg("bytes"));
+  m.def("offer_pages", offer_pages, arg("address"), arg("bytes"));
   m.def("cpu_isas_built", cpu::isas_built);
   m.def("cpu_isas_usable", cpu::isas_usable);
   m.def("cpu_isa", cpu::isa);

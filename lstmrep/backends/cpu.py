@@ -32,9 +32,9 @@ def _workspace_bytes(entry: str, dtype: torch.dtype, *told: int | bool) -> int:
     return size
 
 
-def _workspace(plan: Plan, r: Recurrence, features: int, backward: bool) -> Tensor:
+def _workspace_size(plan: Plan, r: Recurrence, features: int, backward: bool) -> int:
     told = *sizes(r), features, plan.threads, plan.packed, plan.by_rows, backward
-    return memory.scratch(_workspace_bytes("cpu_workspace_bytes", r.shape.dtype, *told), "kernel")
+    return _workspace_bytes("cpu_workspace_bytes", r.shape.dtype, *told)
 
 
 def _strides(x: Tensor | None) -> tuple[int, int, int]:
@@ -49,7 +49,10 @@ def forward(plan: Plan, r: Recurrence, a: Forward) -> None:
     """Fill ``a``; see csrc/cpu/forward.h for the kernel."""
     s = r.shape
     features = 0 if a.x is None else s.I
-    workspace = _workspace(plan, r, features, False)
+    size = _workspace_size(plan, r, features, False)
+    # In training it would lie beside what the backward pass makes, and add to the most that a step takes.
+    inference = a.c is None
+    workspace = memory.scratch(size, "kernel", memory.OFFERED if inference else memory.KEPT)
     native.module().cpu_forward(
         DTYPE_CODE[r.shape.dtype],
         CELL_CODE[r.cell],
@@ -78,6 +81,8 @@ def forward(plan: Plan, r: Recurrence, a: Forward) -> None:
         address(a.c),
         workspace.data_ptr(),
     )
+    if inference:
+        memory.offer(size, "kernel")
 
 
 def gradients(plan: Plan, r: Recurrence, a: Gradients) -> None:
@@ -118,7 +123,7 @@ def gradients(plan: Plan, r: Recurrence, a: Gradients) -> None:
 def backward(plan: Plan, r: Recurrence, a: Backward) -> None:
     """Fill ``a``; see csrc/cpu/backward.h for the kernel."""
     s, vectors = r.shape, a.final.vectors
-    workspace = _workspace(plan, r, 0, True)
+    workspace = memory.scratch(_workspace_size(plan, r, 0, True), "kernel")
     native.module().cpu_backward(
         DTYPE_CODE[r.shape.dtype],
         CELL_CODE[r.cell],

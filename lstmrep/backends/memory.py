@@ -18,6 +18,7 @@ POISON = env.poison()
 
 LARGE = 4 << 20  # bytes: two large pages
 KEPT = 8 << 20  # bytes of scratch that a thread keeps for each use
+OFFERED = 1 << 30  # the same where it is offered to the system after each use
 
 
 class _Kept(threading.local):
@@ -57,20 +58,32 @@ def workspace(size: int, device: torch.device) -> Tensor:
     return buffer.fill_(0xFF) if POISON else buffer
 
 
-def scratch(size: int, use: str) -> Tensor:
+def scratch(size: int, use: str, most: int = KEPT) -> Tensor:
     """The same on the CPU, until this thread's next call for the same use.
 
-    Up to ``KEPT`` bytes for each use stay with the thread: the first touch of fresh pages costs a small call as much
-    as its arithmetic does.
+    Up to ``most`` bytes for each use stay with the thread: the first touch of fresh pages costs a small call as much
+    as its arithmetic does, and a large one more than that where the system must first find them.
     """
     held = _kept.buffers.get(use)
     if held is not None and held.nbytes >= size:
         return held
     made = workspace(size, torch.device("cpu"))
-    if size <= KEPT and not POISON:
+    if size <= most and not POISON:
         _kept.buffers[use] = made
         _kept.views.pop(use, None)
     return made
+
+
+def offer(size: int, use: str) -> None:
+    """Lets the system take what ``scratch`` of more than ``KEPT`` bytes has kept, when it is short of memory.
+
+    Until then the next use finds its pages there. Where a system knows no such offers nothing is kept.
+    """
+    held = _kept.buffers.get(use)
+    if held is None or size <= KEPT or native.module().offer_pages(held.data_ptr(), held.nbytes):
+        return
+    del _kept.buffers[use]
+    _kept.views.pop(use, None)
 
 
 def scratch_tensor(shape: tuple[int, ...], dtype: torch.dtype, use: str) -> Tensor:
