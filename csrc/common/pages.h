@@ -1,5 +1,5 @@
-// Advice to the system about the pages of a buffer. Contents and addresses stay; where the system
-// does not know the advice nothing happens.
+// Advice to the system about the pages of a buffer. Addresses stay, and contents but for those of
+// pages that were offered; where the system does not know the advice nothing happens.
 //
 // Large pages: the first touch of 64 MiB takes 17 to 26 ms in pages of 4 KiB and 8 in pages of
 // 2 MiB (measured), as long as a product over that many weights.
