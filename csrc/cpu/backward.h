@@ -195,7 +195,7 @@ struct Backward {
   // d_t W_hh for the units of a panel, rows active at t only.
   void product(const Part& part, int64_t panel, int64_t t, C* products) const {
     const RowMajor<S> d = {d_state(static_cast<int>(t & 1), part.n, part.row), scratch.ldg};
-    if (kRowAlone<S> && p.b == 1) {
+    if (!kInTiles<S> && p.b == 1) {
       if (t < row_length(p, part.n, 0)) {
         row_product<S>(d.first, panel_of(part.n, panel), scratch.depth, scratch.far,
                        goes_back(t - 1, scratch.far), products);

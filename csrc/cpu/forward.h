@@ -216,7 +216,7 @@ struct Forward {
       clear(products, 0, count * 4 * kL);
     } else if (!p.packed) {
       stream_gates(weights_of(n), p.h, p.h, u0, p.b, h_state(now, n, 0), scratch.ldh, products);
-    } else if (kRowAlone<S> && p.b == 1) {
+    } else if (!kInTiles<S> && p.b == 1) {
       if (t < row_length(p, n, 0)) {
         row_product<S>(h_state(now, n, 0), panel_of(n, panel), scratch.depth, scratch.far,
                        goes_back(t, scratch.far), products);

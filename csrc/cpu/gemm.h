@@ -134,12 +134,9 @@ void row_kernel(const Operand<S>* a, const Operand<S>* panel, int64_t depth, boo
   }
 }
 
-// Whether a batch of one row is multiplied by row_product. (Tiles take one row as they take 16.)
-template <class S>
-constexpr bool kRowAlone = !(LSTMREP_TILES && Product<S>::kPair == 2);
-
-// The product of a batch of one row. back: blocks of k from the last to the first, so that a step
-// begins with what the one before has left in the first-level cache.
+// The product of a batch of one row, but in tiles, which take it as they take 16. back: blocks of k
+// from the last to the first, so that a step begins with what the one before has left in the
+// first-level cache.
 template <class S>
 void row_product(const Operand<S>* a, const Operand<S>* panel, int64_t depth, bool far, bool back,
                  typename Io<S>::C* out) {
@@ -164,7 +161,7 @@ void panel_product(A a, int64_t rows, const Operand<S>* panel, int64_t depth, bo
                    int64_t ldo = kPanelWidth<S>) {
   if (rows == 0) return;
 #if LSTMREP_TILES
-  if constexpr (Product<S>::kPair == 2 && A::kAsTiles) {
+  if constexpr (kInTiles<S> && A::kAsTiles) {
     return tile_product(a.first, a.stride, rows, panel, depth, far, out, needed);
   }
 #endif

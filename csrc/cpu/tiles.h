@@ -25,6 +25,10 @@ namespace {
 constexpr int64_t kTileRows = 16;
 constexpr int64_t kTileDepth = 512;
 
+// Whether rows of operands are multiplied in tiles.
+template <class S>
+constexpr bool kInTiles = LSTMREP_TILES && Product<S>::kPair == 2;
+
 template <class S>
 struct TileScope {
   TileScope() {}  // not trivial, so that an unused one is no warning

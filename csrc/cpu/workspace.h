@@ -178,8 +178,8 @@ struct GradientsScratch {
     weights = input ? carver.take<Operand<S>>(packed * depth * kWidth) : nullptr;
     most_rows = by_panels ? all : kShareRows;
     // Long rows of one power of two after the other would fall into the same cache sets.
-    as_they_lie = kStoredAsOperand<S> && !(LSTMREP_TILES && Product<S>::kPair == 2) &&
-                  depth == 4 * a.h && most_rows * depth * kSize <= kCacheBytes / 2;
+    as_they_lie = kStoredAsOperand<S> && !kInTiles<S> && depth == 4 * a.h &&
+                  most_rows * depth * kSize <= kCacheBytes / 2;
     const int64_t taken = input ? a.threads * (most_rows + kTileRows) : 0;
     rows = as_they_lie ? nullptr : carver.take<Operand<S>>(taken * ldd);
     products = carver.take<C>(taken * kWidth);
