@@ -101,8 +101,12 @@ def layer(monkeypatch):
     monkeypatch.setattr(memory, "POISON", False)
     assert PACK > memory.KEPT
     layer, x = lstmrep.LSTM(8, 1024, backend="cpu"), torch.randn(3, 8, 8)
-    with torch.no_grad():
-        return layer, x, layer(x)[0]
+
+    def call():
+        with torch.no_grad():
+            return layer(x)[0]
+
+    return layer, x, kept_after(call)[2]  # in a thread of its own, which leaves nothing that would count below
 
 
 @pytest.mark.skipif(not OFFERS, reason="the system takes no offers of pages: nothing is kept")
@@ -137,3 +141,22 @@ def test_large_scratch_of_a_training_step_is_not_kept(layer):
     module, x, _ = layer
     kept, _, _ = kept_after(lambda: module(x)[0].sum().backward())
     assert kept <= 2 * memory.KEPT
+
+
+def test_a_training_step_offers_what_an_inference_call_has_kept(layer, monkeypatch):
+    module, x, _ = layer
+    offers = []
+    monkeypatch.setattr(native.module(), "offer_pages", lambda address, size: offers.append((address, size)) or True)
+
+    def call():
+        with torch.no_grad():
+            module(x)
+        held = memory._kept.buffers["kernel"]
+        offers.clear()
+        module(x)[0].sum().backward()
+        return held.data_ptr()
+
+    kept, _, address = kept_after(call)
+    assert kept > PACK
+    assert len(offers) >= 2, "of the forward and the backward pass"
+    assert all(at == address and memory.KEPT < size <= kept for at, size in offers)

@@ -51,8 +51,7 @@ def forward(plan: Plan, r: Recurrence, a: Forward) -> None:
     features = 0 if a.x is None else s.I
     size = _workspace_size(plan, r, features, False)
     # In training it would lie beside what the backward pass makes, and add to the most that a step takes.
-    inference = a.c is None
-    workspace = memory.scratch(size, "kernel", memory.OFFERED if inference else memory.KEPT)
+    workspace = memory.scratch(size, "kernel", memory.OFFERED if a.c is None else memory.KEPT)
     native.module().cpu_forward(
         DTYPE_CODE[r.shape.dtype],
         CELL_CODE[r.cell],
@@ -81,8 +80,7 @@ def forward(plan: Plan, r: Recurrence, a: Forward) -> None:
         address(a.c),
         workspace.data_ptr(),
     )
-    if inference:
-        memory.offer(size, "kernel")
+    memory.offer(size, "kernel")
 
 
 def gradients(plan: Plan, r: Recurrence, a: Gradients) -> None:
@@ -118,12 +116,14 @@ def gradients(plan: Plan, r: Recurrence, a: Gradients) -> None:
             of(a.d_w_hh, n, 4 * s.H * s.H),
             workspace.data_ptr(),
         )
+    memory.offer(size, "kernel")  # kept by an inference call before
 
 
 def backward(plan: Plan, r: Recurrence, a: Backward) -> None:
     """Fill ``a``; see csrc/cpu/backward.h for the kernel."""
     s, vectors = r.shape, a.final.vectors
-    workspace = memory.scratch(_workspace_size(plan, r, 0, True), "kernel")
+    size = _workspace_size(plan, r, 0, True)
+    workspace = memory.scratch(size, "kernel")
     native.module().cpu_backward(
         DTYPE_CODE[r.shape.dtype],
         CELL_CODE[r.cell],
@@ -149,5 +149,6 @@ def backward(plan: Plan, r: Recurrence, a: Backward) -> None:
         vectors.data_ptr() + 4 * s.N * s.H * vectors.element_size() if vectors is not None and r.peepholes else 0,
         workspace.data_ptr(),
     )
+    memory.offer(size, "kernel")
     a.final.finish_starts(r, a)
     a.finished = True

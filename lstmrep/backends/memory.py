@@ -75,12 +75,12 @@ def scratch(size: int, use: str, most: int = KEPT) -> Tensor:
 
 
 def offer(size: int, use: str) -> None:
-    """Lets the system take what ``scratch`` of more than ``KEPT`` bytes has kept, when it is short of memory.
+    """Lets the system take what ``scratch`` of so many bytes, more than ``KEPT``, has kept, when it is short of memory.
 
     Until then the next use finds its pages there. Where a system knows no such offers nothing is kept.
     """
     held = _kept.buffers.get(use)
-    if held is None or size <= KEPT or native.module().offer_pages(held.data_ptr(), held.nbytes):
+    if held is None or size <= KEPT or held.nbytes < size or native.module().offer_pages(held.data_ptr(), size):
         return
     del _kept.buffers[use]
     _kept.views.pop(use, None)
