@@ -80,6 +80,24 @@ def test_moved_moves_by_at_most_one_rounding():
     assert torch.equal(moved(t, torch.bfloat16, 1), t.bfloat16())
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_draws_in_16_bits_are_of_other_numbers_and_held_against_their_own_truth(dtype):
+    numbers, seen = torch.randn(1000, dtype=torch.float64).to(dtype), {}
+
+    def run(precision, order):
+        seen[precision, order] = moved(numbers.double(), precision, order)
+        return {"y": seen[precision, order].double().exp().to(precision)}
+
+    limits = budget(run, dtype)
+    for order in range(1, 4):
+        drawn, true = seen[dtype, order], seen[torch.float64, order]
+        assert torch.equal(drawn.double(), true) and not torch.equal(drawn, numbers)
+        shift = (drawn.double() / numbers.double() - 1).abs()
+        assert 0 < shift.max() <= 1.5 * torch.finfo(dtype).eps
+    # Of the exponential's rounding alone, not of what moving its argument does to it.
+    assert limits.allowed["y"] <= 4 * rounding(limits.truth["y"], dtype)
+
+
 def test_same_bits_refuses_a_flipped_sign_of_zero():
     assert_same_bits({"a": torch.tensor([0.0, float("nan")])}, {"a": torch.tensor([0.0, float("nan")])})
     with pytest.raises(AssertionError, match="not the same bits"):

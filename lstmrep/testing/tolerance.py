@@ -7,13 +7,15 @@ numbers, so the budget is formed anew for every case.
 
 One run of the reference is one draw of its rounding errors, and on a small tensor a lucky one.  So it runs several
 times, each time with its numbers moved by at most one rounding (``moved``) and, where the case allows, its sums in
-another order; the largest error counts.
+another order; the largest error counts.  In bfloat16 and float16 a rounding of the numbers is as large as those inside
+the run, so there each draw is held against a truth of its own numbers.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 
 import torch
@@ -44,17 +46,24 @@ def rounding(truth: Tensor, dtype: torch.dtype) -> float:
     return max(stored, largest * torch.finfo(dtype).eps / 2)
 
 
-def moved(t: Tensor, dtype: torch.dtype, order: int) -> Tensor:
-    """``t`` in ``dtype``; for order > 0 each element is moved by at most one float32 rounding, at random.
+# The 16-bit dtype whose budget is being formed, for both the run at that precision and its truth.
+_narrow: ContextVar[torch.dtype | None] = ContextVar("narrow", default=None)
 
-    bfloat16 and float16 numbers stay as they are: there the I/O roundings inside a run are errors enough.
+
+def moved(t: Tensor, dtype: torch.dtype, order: int) -> Tensor:
+    """``t`` in ``dtype``; for order > 0 each element is moved by at most one rounding, at random.
+
+    That is a rounding of float32 where ``dtype`` is; while a budget in bfloat16 or float16 is formed, one of that
+    dtype, whatever ``dtype`` is, so that the truth is given the same numbers. Other numbers stay as they are.
     """
-    t = t.to(dtype)
-    if order == 0 or dtype != torch.float32:
-        return t
+    narrow = _narrow.get()
+    if order == 0 or (dtype != torch.float32 and narrow is None):
+        return t.to(dtype)
+    held = t.to(narrow or dtype)
     g = torch.Generator().manual_seed(order)
     share = torch.rand(t.shape, generator=g, device="cpu").to(t.device) * 2 - 1
-    return t + t * share * torch.finfo(dtype).eps
+    shift = share * torch.finfo(held.dtype).eps
+    return (held + held * shift if narrow is None else (held.float() * (1 + shift)).to(narrow)).to(dtype)
 
 
 def budget(run: Callable[[torch.dtype, int], Tensors], dtype: torch.dtype) -> Budget:
@@ -84,6 +93,15 @@ def one_thread() -> Iterator[None]:
         torch.set_num_threads(threads)
 
 
+@contextmanager
+def _numbers_of(dtype: torch.dtype) -> Iterator[None]:
+    token = _narrow.set(dtype if dtype.itemsize == 2 else None)
+    try:
+        yield
+    finally:
+        _narrow.reset(token)
+
+
 def _draws(truth: dict[str, Tensor]) -> int:
     """Runs of the reference: enough that even the smallest result shows some ELEMENTS errors."""
     smallest = min((t.numel() for t in truth.values() if t.numel()), default=ELEMENTS)
@@ -96,9 +114,13 @@ def _budget(run: Callable[[torch.dtype, int], Tensors], dtype: torch.dtype) -> B
     # In float64 the truth is no better than the kernel and has its own share of the error. Errors shrink with eps, so
     # float32's tell float64's.
     factor = (FACTOR + 1) * torch.finfo(dtype).eps / torch.finfo(torch.float32).eps if exact else FACTOR
-    draws = [run(torch.float32 if exact else dtype, order) for order in range(_draws(truth))]
+    draws, truths = [], []
+    for order in range(_draws(truth)):
+        with _numbers_of(dtype):
+            draws.append(run(torch.float32 if exact else dtype, order))
+            truths.append(run(torch.float64, order) if order and _narrow.get() else truth)
     allowed = {}
     for name, t in truth.items():
-        own = max(largest_error(draw[name], t) for draw in draws)
+        own = max(largest_error(draw[name], true[name]) for draw, true in zip(draws, truths, strict=True))
         allowed[name] = factor * own + rounding(t, torch.float64 if exact else draws[0][name].dtype)
     return Budget(truth, allowed)
