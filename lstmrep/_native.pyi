@@ -121,6 +121,48 @@ def cpu_gradients(
     d_w_hh: int,  # [4H, H] S, out, or 0
     workspace: int,  # cpu_gradients_workspace_bytes, 64-byte aligned, scratch
 ) -> None: ...
+def read_tensors_by(table: Any, tensor: type, parameter: type) -> None: ...  # torch's capsule, and its plain types
+def signature(tensors: tuple[Any, ...]) -> bytes | None: ...  # None: one is not a plain tensor on the CPU
+
+class DirectCall:
+    """A small call whose tensors, the only ones here, are read in C++: nothing but their presence is checked."""
+
+    packed: bool
+    forward_bytes: int
+    backward_bytes: int
+    def __init__(
+        self,
+        dtype: int,
+        cell: int,
+        threads: int,
+        packed: bool,
+        by_rows: bool,
+        T: int,
+        B: int,
+        H: int,
+        I: int,
+        vectors_as_io: bool,
+        bias_parts: int,  # 0, 1 or 2
+        peephole: bool,
+        reverse: bool,
+        gradients_threads: int,
+        fresh: Any,  # makes a tensor like the one it is given
+        like: tuple[Any, ...],  # h, h_n, c_n, gates, c, x, a bias, the peepholes in one [3, H]
+    ) -> None: ...
+    def forward(
+        self,
+        flat: tuple[Any, ...],  # x, h0, c0, None, w_ih, w_hh, biases, peepholes
+        training: bool,  # gates and c are wanted
+        workspace: int,  # forward_bytes, 64-byte aligned, scratch
+    ) -> tuple[Any, ...]: ...  # h, h_n, c_n, gates, c
+    def backward(
+        self,
+        tensors: tuple[Any, ...],  # grad_h, grad_h_n, grad_c_n, h, gates, c, then as above
+        needs: tuple[bool, ...],  # one more than inputs: the first is passed over
+        d_gates: int,  # [1, T, B, 4H] S, scratch
+        workspace: int,  # backward_bytes, 64-byte aligned, scratch
+    ) -> tuple[Any, ...]: ...  # None, then the gradients of the inputs
+
 def cuda_built() -> bool: ...
 def cuda_archs() -> list[str]: ...
 def nvcc_version() -> str: ...

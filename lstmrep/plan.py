@@ -62,21 +62,24 @@ CPU_STREAM_BYTES = 1 << 23
 CPU_ROWS_BYTES = 1 << 20
 CPU_ROW_BLOCK = 8  # rows that stay with one thread: kRowBlock of csrc/cpu/workspace.h
 CPU_ROWS_UNEVEN = 1.35  # the busiest thread's rows over the mean that still beat a barrier in each step
-# The kernel forms the input share itself from so many rows on for as large a W_ih as it keeps a W_hh, and for any where
-# torch.mm was measured to be slower (docs/kernels/cpu.md): in float32, and in bfloat16 for so many frames beside a W_hh
-# that stays in the second-level caches, or so many beside any.
-CPU_SHARES_ROWS = 16
+# The kernel forms the input share itself for as large a W_ih as it keeps a W_hh, and for any where torch.mm was
+# measured to be slower (docs/kernels/cpu.md): in float32, and in bfloat16 for so many frames beside a W_hh that stays
+# in the second-level caches, or so many beside any. Where a step has work for fewer threads than the share it does so
+# only up to so many multiply-adds, which one thread does before a library call is under way.
 CPU_SHARES_ISAS = ("avx512_bf16",)
+CPU_SHARES_ALONE = 1 << 20
 CPU_SHARES_FRAMES, CPU_SHARES_FRAMES_OF_ANY = 1000, 2048
 # So few rows of so large a W_ih are formed as W x^T (measured: docs/kernels/cpu.md).
 CPU_TURNED_ROWS = (2, 32)
 CPU_TURNED_WEIGHTS = 1 << 20
 # Gradients of x, W_ih and W_hh are formed by the kernels' own products where those were measured to beat torch.mm
-# (docs/kernels/cpu.md): in float32, and in bfloat16 for matrices of so few elements or so many frames; by one more
-# thread for each of so many multiply-adds.
+# (docs/kernels/cpu.md): in float32, and in bfloat16 for matrices of so few elements or so many frames; everywhere for
+# so few multiply-adds in all, which take less time than the calls of the library; by one more thread for each of so
+# many.
 CPU_GRADIENTS_ISAS = ("avx512_bf16",)
 CPU_GRADIENTS_PAIRS, CPU_GRADIENTS_FRAMES = 1 << 16, 1024
 CPU_GRADIENTS_ROWS = 64  # fewer do not pay for packing a W_ih beyond the second-level cache
+CPU_GRADIENTS_SMALL = 1 << 22
 CPU_GRADIENTS_WORK = 1 << 17
 CPU_PAIR_ISAS = ("avx512_bf16", "amx")  # whose bfloat16 packs are bfloat16; other packs are float32 or float64
 # Modelled times closer than this are a tie: a host may be slower than the model has it. One launch goes before 2T.
@@ -210,9 +213,8 @@ def cpu_shares(problem: Problem, machine: Machine) -> bool:
     if float32 and machine.isa != "amx" and not cpu_packs(problem, machine):
         return True  # W_ih is read where it lies too
     frames, threads = problem.steps * problem.batch, cpu_threads(problem, machine)
-    if frames < CPU_SHARES_ROWS:
-        return False
-    if threads < machine.threads and features > problem.hidden_size:
+    work = frames * GATES * problem.hidden_size * features
+    if threads < machine.threads and features > problem.hidden_size and work > CPU_SHARES_ALONE:
         return False  # most of the work is the share, which is worth more threads than a step
     packs = problem.recurrences * _pack_bytes(problem, machine, problem.hidden_size)
     near = packs <= CPU_ROWS_BYTES * threads
@@ -242,11 +244,11 @@ def cpu_gradients(problem: Problem, machine: Machine) -> int:
     pairs = problem.dtype == "bfloat16" and (small or frames >= CPU_GRADIENTS_FRAMES)
     measured = problem.dtype == "float32" or pairs
     few = frames < CPU_GRADIENTS_ROWS
-    if machine.isa not in CPU_GRADIENTS_ISAS or not measured:
-        return 0
     if few and _pack_bytes(problem, machine, features) > CPU_ROWS_BYTES:
         return 0
     work = frames * gates * (2 * features + problem.hidden_size)
+    if work > CPU_GRADIENTS_SMALL and (machine.isa not in CPU_GRADIENTS_ISAS or not measured):
+        return 0
     return min(machine.threads, 1 + work // CPU_GRADIENTS_WORK)
 
 

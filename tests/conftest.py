@@ -47,7 +47,9 @@ def library_gradients(monkeypatch):
     """The plan of a machine where library products form the gradients of x and of the matrices."""
     from lstmrep.ops.plans import reset_plans
 
-    monkeypatch.setattr(importlib.import_module("lstmrep.plan"), "CPU_GRADIENTS_ISAS", ())
+    plan = importlib.import_module("lstmrep.plan")
+    monkeypatch.setattr(plan, "CPU_GRADIENTS_ISAS", ())
+    monkeypatch.setattr(plan, "CPU_GRADIENTS_SMALL", 0)
     reset_plans()
     yield
     reset_plans()

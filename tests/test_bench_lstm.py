@@ -20,6 +20,7 @@ from lstm_bench.ways import Way, ways
 from lstm_bench.workload import Workload
 
 from lstmrep.backends import TABLE, Backend, cpu
+from lstmrep.ops import direct
 from lstmrep.planner.triton import TRITON_KERNELS
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -104,6 +105,7 @@ WRONG = {
 @pytest.mark.parametrize("problem", ["lstm-i128-h128-t10-b1", "composite-i4096-h256-t10+10-b16-peephole"])
 def test_a_planted_wrong_kernel_is_refused_a_timing(problem, where, monkeypatch, tmp_path, capsys):
     monkeypatch.setitem(TABLE, "cpu", WRONG[where])
+    monkeypatch.setattr(direct, "readable", lambda: False)  # it goes past the table
     given = ["--toy", "--only", problem, "--dtype", "float32", "--out", str(tmp_path)]
     assert bench_lstm.main(given) == 1
     printed = capsys.readouterr().out

@@ -10,6 +10,7 @@
 #include "bindings/counters.h"
 #include "bindings/cpu.h"
 #include "bindings/cuda.h"
+#include "bindings/direct_call.h"
 #include "common/pages.h"
 
 #if !defined(LSTMREP_VERSION) || !defined(LSTMREP_CUDA_ARCHS)
@@ -76,6 +77,24 @@ void define_cpu(py::module_& m) {
         arg("d_w_hh"), arg("workspace"));
 }
 
+void define_direct(py::module_& m) {
+  using py::arg;
+  m.def("read_tensors_by", read_tensors_by, arg("table"), arg("tensor"), arg("parameter"));
+  m.def("signature", signature, arg("tensors"));
+  py::class_<DirectCall>(m, "DirectCall")
+      .def(py::init<int, int, int, bool, bool, int64_t, int64_t, int64_t, int64_t, bool, int, bool,
+                    bool, int, py::object, py::tuple>(),
+           arg("dtype"), arg("cell"), arg("threads"), arg("packed"), arg("by_rows"), arg("T"),
+           arg("B"), arg("H"), arg("I"), arg("vectors_as_io"), arg("bias_parts"), arg("peephole"),
+           arg("reverse"), arg("gradients_threads"), arg("fresh"), arg("like"))
+      .def_property_readonly("packed", &DirectCall::packed)
+      .def_property_readonly("forward_bytes", &DirectCall::forward_bytes)
+      .def_property_readonly("backward_bytes", &DirectCall::backward_bytes)
+      .def("forward", &DirectCall::forward, arg("flat"), arg("training"), arg("workspace"))
+      .def("backward", &DirectCall::backward, arg("tensors"), arg("needs"), arg("d_gates"),
+           arg("workspace"));
+}
+
 }  // namespace
 
 void define(py::module_& m) {
@@ -86,6 +105,7 @@ void define(py::module_& m) {
   m.def("cuda_archs", cuda_archs);
   define_counters(m);
   define_cpu(m);
+  define_direct(m);
   define_cuda(m);
 }
 

@@ -39,6 +39,14 @@ def empty(shape: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> T
     return _advised(torch.empty(shape, dtype=dtype, device=device))
 
 
+def fresh_like(prototype: Tensor) -> Tensor:
+    """The same, with the shape of a floating-point tensor on the CPU that is dense or expanded."""
+    made = torch.empty_like(prototype)
+    if POISON:
+        made.fill_(float("nan"))
+    return _advised(made) if made.nbytes >= LARGE else made
+
+
 def product(a: Tensor, b: Tensor) -> Tensor:
     """``a @ b`` of two matrices, into memory like that of ``empty``."""
     if a.shape[0] * b.shape[1] * a.element_size() < LARGE or a.device.type != "cpu":

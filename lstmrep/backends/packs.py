@@ -53,9 +53,14 @@ def drop(w: Tensor) -> None:
     _kept.pop(w, None)
 
 
+def any_kept() -> bool:
+    """Whether there is a pack of any matrix."""
+    return bool(len(_kept))
+
+
 def addresses(weights: Sequence[Tensor]) -> list[int]:
     """Addresses of the packs of all ``weights``; empty unless each has one that still holds."""
-    if not len(_kept):
+    if not any_kept():
         return []
     found = []
     for w in weights:

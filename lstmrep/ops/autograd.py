@@ -19,14 +19,16 @@ from torch import Tensor
 from lstmrep.backends import reference
 from lstmrep.backends.tensors import Recurrence, in_pairs
 from lstmrep.ops import validate
-from lstmrep.ops.dispatch import backward_below_autograd, forward_below_autograd
+from lstmrep.ops.direct import Static
+from lstmrep.ops.dispatch import backward_below_autograd, direct_backward, forward_below_autograd
 from lstmrep.ops.schema import BIAS, C0, COUNT, H0, LIBRARY, PEEPHOLE, W_HH, W_IH, Counts, Inputs, Passed, X, split
 
 Gradients = list[list[Tensor | None]]  # by place: x, w_ih, w_hh, bias, peephole, h0, c0
-Static = tuple[Counts, int, list[bool], str, str, str]  # tensors in the lists, steps, reverse, cell, backend, save
 
 
-def gradients(passed: Passed, i: Inputs, reverse: list[bool], cell: str, backend: str, needs: list[bool]) -> Gradients:
+def gradients(
+    passed: Passed, i: Inputs, reverse: Sequence[bool], cell: str, backend: str, needs: list[bool]
+) -> Gradients:
     """Gradients of the inputs by place, a list at each; none where not needed.
 
     Args:
@@ -84,19 +86,19 @@ def in_flat_order(placed: Gradients) -> tuple[Tensor | None, ...]:
     return (*x, *h0, *c0, None, *w_ih, *w_hh, *bias, *peephole)
 
 
-def reference_outputs(i: Inputs, steps: int, reverse: list[bool], cell: str) -> tuple[Tensor, Tensor, Tensor]:
+def reference_outputs(i: Inputs, steps: int, reverse: Sequence[bool], cell: str) -> tuple[Tensor, Tensor, Tensor]:
     """h, h_n and c_n by plain differentiable torch operations (any derivative, any transform)."""
     s = validate.check(i, steps, reverse, cell)
     gates_x = x = i.x
     if x is not None and i.w_ih:
         gates_x = torch.stack([(x if x.dim() == 3 else x[n]) @ w.t() for n, w in enumerate(i.w_ih)])
-    r = Recurrence(s, reverse, cell, i.w_hh, i.bias, i.peephole, i.h0, i.c0, i.lengths)
+    r = Recurrence(s, list(reverse), cell, i.w_hh, i.bias, i.peephole, i.h0, i.c0, i.lengths)
     h, h_n, c_n, _, _ = reference.run(r, gates_x)
     return h, h_n, c_n
 
 
 def _differentiable_gradients(
-    passed: Passed, i: Inputs, reverse: list[bool], cell: str, needs: list[bool]
+    passed: Passed, i: Inputs, reverse: Sequence[bool], cell: str, needs: list[bool]
 ) -> Gradients:
     def fresh(t: Tensor | None) -> Tensor | None:
         # A view each, so that a tensor passed twice has two places to collect its gradient.
@@ -128,18 +130,20 @@ class LSTMFunction(torch.autograd.Function):
     def forward(  # type: ignore[override]
         ctx: Any, static: Static, *flat: Tensor | None
     ) -> tuple[Tensor, Tensor, Tensor]:
-        counts, steps, reverse, cell, backend, save = static
-        i = Inputs.from_flat(flat, counts)
-        h, h_n, c_n, gates, c = forward_below_autograd(i, steps, reverse, cell, backend, save)
+        h, h_n, c_n, gates, c = forward_below_autograd(static, flat)
         ctx.set_materialize_grads(False)
         ctx.static = static
-        ctx.save_for_backward(h, gates if save == "all" else None, c, *flat)
+        ctx.save_for_backward(h, gates if static[-1] == "all" else None, c, *flat)
         return h, h_n, c_n
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+        saved = ctx.saved_tensors  # read once: each reading runs saved-tensor hooks
+        made = direct_backward(ctx.static, (*grads, *saved), ctx.needs_input_grad)
+        if made is not None:
+            return made
         counts, _, reverse, cell, backend, _ = ctx.static
-        h, gates, c, *flat = ctx.saved_tensors  # read once: each reading runs saved-tensor hooks
+        h, gates, c, *flat = saved
         i = Inputs.from_flat(flat, counts)
         needs = asked(ctx.needs_input_grad, counts)
         placed = gradients(Passed(grads[0], grads[1], grads[2], h, gates, c), i, reverse, cell, backend, needs)

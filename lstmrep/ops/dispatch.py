@@ -12,6 +12,8 @@ import torch
 from torch import Tensor
 from torch.nn import Parameter
 
+from lstmrep.ops import direct
+from lstmrep.ops.direct import Flat, Static
 from lstmrep.ops.registration import backward_pass, forward_pass
 from lstmrep.ops.schema import Inputs, Passed
 
@@ -20,18 +22,22 @@ _modes = torch._C._len_torch_dispatch_stack
 _profiling = torch._C._autograd._profiler_enabled
 
 
-def forward_below_autograd(i: Inputs, *static: Any) -> tuple[Tensor, Tensor, Tensor, Tensor | None, Tensor | None]:
+def forward_below_autograd(static: Static, flat: Flat) -> tuple[Tensor, Tensor, Tensor, Tensor | None, Tensor | None]:
     """``lstmrep::lstm`` without recording a derivative: h, h_n, c_n, and gates and c (none or empty: not saved)."""
+    listened = _modes() or _profiling()
+    if not listened and (made := direct.forward(static, flat)) is not None:
+        return made
+    i, rest = Inputs.from_flat(flat, static[0]), static[1:]
     with torch._C._AutoDispatchBelowAutograd():
-        if _unheard(i.flat(), i.w_hh[0]):
-            return forward_pass(i, *static)
-        h, h_n, c_n, gates, c = torch.ops.lstmrep.lstm.default(*i, *static)
+        if not listened and _plain(flat, i.w_hh[0]):
+            return forward_pass(i, *rest)
+        h, h_n, c_n, gates, c = torch.ops.lstmrep.lstm.default(*i, *rest)
     return h, h_n, c_n, gates, c
 
 
 def backward_below_autograd(passed: Passed, i: Inputs, *static: Any) -> list[Tensor]:
     """``lstmrep::lstm_backward`` where gradients are not recorded."""
-    if _unheard((*passed, *i.flat()), i.w_hh[0]):
+    if not (_modes() or _profiling()) and _plain((*passed, *i.flat()), i.w_hh[0]):
         with torch._C._AutoDispatchBelowAutograd():
             return backward_pass(passed, i, *static)
     grads, saved = passed[:3], passed[3:]
@@ -39,6 +45,13 @@ def backward_below_autograd(passed: Passed, i: Inputs, *static: Any) -> list[Ten
     return made
 
 
-def _unheard(tensors: tuple[Tensor | None, ...], weight: Tensor) -> bool:
+def direct_backward(static: Static, tensors: Flat, needs: tuple[bool, ...]) -> tuple[Tensor | None, ...] | None:
+    """The gradients of the arguments ``(static, *flat)`` where they can be had directly; else none."""
+    if torch.is_grad_enabled() or _modes() or _profiling():
+        return None
+    return direct.backward(static, tensors, needs)
+
+
+def _plain(tensors: Flat, weight: Tensor) -> bool:
     """Whether nobody in the dispatcher would notice an operation on these tensors, all on the device of ``weight``."""
-    return not (_modes() or _profiling()) and _PLAIN.issuperset(map(type, tensors)) and not weight.is_meta
+    return _PLAIN.issuperset(map(type, tensors)) and not weight.is_meta

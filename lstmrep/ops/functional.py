@@ -104,7 +104,7 @@ def lstm(
     i = Inputs(x, w_ih, w_hh, biases, peepholes, h0, c0, lengths)
 
     if torch.compiler.is_compiling():
-        save = _save(_any_requires_grad(i), recompute)
+        save = _save(_any_requires_grad(i.flat()), recompute)
         h, h_n, c_n, _, _ = torch.ops.lstmrep.lstm(*i, steps, reverse, cell, backend, save)
         return h, h_n, c_n
     if torch._C._get_tracing_state():
@@ -119,11 +119,12 @@ def lstm(
     if transforming:
         out = LSTMTransform.apply((i.counts, steps, reverse, cell, backend, _save(True, recompute)), *i.flat())
         return out[0], out[1], out[2]
-    if _any_requires_grad(i):
-        static = (i.counts, steps, reverse, cell, backend, _save(True, recompute))
-        made: tuple[Tensor, Tensor, Tensor] = autograd.LSTMFunction.apply(static, *i.flat())
+    flat = i.flat()
+    if _any_requires_grad(flat):
+        static = (i.counts, steps, tuple(reverse), cell, backend, _save(True, recompute))
+        made: tuple[Tensor, Tensor, Tensor] = autograd.LSTMFunction.apply(static, *flat)
         return made
-    h, h_n, c_n, _, _ = forward_below_autograd(i, steps, reverse, cell, backend, "nothing")
+    h, h_n, c_n, _, _ = forward_below_autograd((i.counts, steps, tuple(reverse), cell, backend, "nothing"), flat)
     return h, h_n, c_n
 
 
@@ -147,10 +148,9 @@ def _save(training: bool, recompute: bool) -> str:
     return ("states" if recompute else "all") if training else "nothing"
 
 
-def _any_requires_grad(i: Inputs) -> bool:
-    if not torch.is_grad_enabled():
-        return False
-    return i.w_hh[0].requires_grad or any(t is not None and t.requires_grad for t in i.flat())
+def _any_requires_grad(flat: tuple[Tensor | None, ...]) -> bool:
+    # From the end: where anything does, the parameters do.
+    return torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in reversed(flat))
 
 
 def _refuse_tangents(i: Inputs) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import functools
 import warnings
+from collections.abc import Sequence
+from typing import Any
 
 import torch
 
@@ -14,12 +16,14 @@ from lstmrep.ops.schema import Inputs, Passed
 
 _KNOWN = 4096
 _known: dict[tuple[object, ...], tuple[Shape, plan.Plan]] = {}
+# Of ``lstmrep.ops.direct``: what the native module made of a plan, or none where the call is not of its kind.
+direct_calls: dict[tuple[object, ...], Any] = {}
 
 
 def sizes_and_plan(
     i: Inputs,
     steps: int,
-    reverse: list[bool],
+    reverse: Sequence[bool],
     cell: str,
     backend: str,
     *,
@@ -115,6 +119,7 @@ def _cuda_runs(device: str, index: int) -> bool:
 def reset_plans() -> None:
     """Forget cached plans, which kernels are trusted, and warnings (for tests that change the machine)."""
     _known.clear()
+    direct_calls.clear()
     _cuda_runs.cache_clear()
     _warn_once.cache_clear()
     trust.reset()

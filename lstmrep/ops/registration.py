@@ -5,7 +5,7 @@ Nothing above takes an address and nothing below allocates an output.  docs/desi
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -24,7 +24,7 @@ def _dense(tensor: Tensor | None) -> Tensor | None:
 
 
 def forward_pass(
-    i: Inputs, steps: int, reverse: list[bool], cell: str, backend: str, save: str
+    i: Inputs, steps: int, reverse: Sequence[bool], cell: str, backend: str, save: str
 ) -> tuple[Tensor, Tensor, Tensor, Tensor | None, Tensor | None]:
     """h, h_n, c_n, and the gates and c where ``save`` asks for them."""
     training, recompute = save != "nothing", save == "states"
@@ -55,7 +55,7 @@ def forward_pass(
     return a.h, a.h_n, a.c_n, a.gates, a.c
 
 
-def _recurrence(s: Shape, i: Inputs, reverse: list[bool], cell: str) -> Recurrence:
+def _recurrence(s: Shape, i: Inputs, reverse: Sequence[bool], cell: str) -> Recurrence:
     return Recurrence(
         s,
         list(reverse),
@@ -70,7 +70,7 @@ def _recurrence(s: Shape, i: Inputs, reverse: list[bool], cell: str) -> Recurren
 
 
 def backward_pass(
-    passed: Passed, i: Inputs, reverse: list[bool], cell: str, backend: str, needs: list[bool]
+    passed: Passed, i: Inputs, reverse: Sequence[bool], cell: str, backend: str, needs: list[bool]
 ) -> list[Tensor]:
     """The gradients that ``needs`` asks for, in the order of ``lstmrep::lstm_backward``."""
     h, gates, c = passed.h, passed.gates, passed.c

@@ -7,6 +7,7 @@ what was expected and what to do.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -53,7 +54,7 @@ def first_weight(w_hh: list[Tensor]) -> Tensor:
     return w_hh[0]
 
 
-def check(i: Inputs, steps: int, reverse: list[bool], cell: str) -> Shape:
+def check(i: Inputs, steps: int, reverse: Sequence[bool], cell: str) -> Shape:
     """Check everything and return the sizes.
 
     Raises:

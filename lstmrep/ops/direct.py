@@ -1,0 +1,154 @@
+"""Small calls on the CPU, from torch's tensors to the kernels with no interpreter in between.
+
+A call of one recurrence that takes a tenth of a millisecond pays as much again for the lines of Python on the usual way
+(``lstmrep.ops.registration``).  The first call of a kind goes that way in all but the kernels: it is checked and
+planned.  If the cpu backend forms all of its products itself, calls of that kind are then found by their tensors'
+signature and go through one object of the native module (csrc/bindings/direct_call.h), which makes the same buffers and
+calls the same kernels: the same bits come out.  It takes torch's C functions for reading tensors, which came with
+2.10; without them every call goes the usual way.
+"""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from lstmrep import env, native
+from lstmrep.backends import memory, packs
+from lstmrep.backends.cpu import CELL_CODE
+from lstmrep.backends.tensors import DTYPE_CODE, Shape
+from lstmrep.ops.plans import direct_calls, sizes_and_plan
+from lstmrep.ops.schema import SINGLE, Counts, Inputs, Passed
+from lstmrep.plan import Plan
+
+Flat = tuple[Tensor | None, ...]  # in the order of ``Inputs.flat``
+# Tensors in the lists, steps, reverse, cell, backend, save.
+Static = tuple[Counts, int, tuple[bool, ...], str, str, str]
+
+_PASSED = len(Passed._fields)
+_GATES = Passed._fields.index("gates")
+_KNOWN = 1024
+
+
+@functools.cache
+def readable() -> bool:
+    """Whether torch lets the native module read its tensors."""
+    table = getattr(Tensor, "__dlpack_c_exchange_api__", None)
+    if table is None or native.reason():
+        return False
+    native.module().read_tensors_by(table, Tensor, torch.nn.Parameter)
+    return True
+
+
+def forward(static: Static, flat: Flat) -> tuple[Tensor, Tensor, Tensor, Tensor | None, Tensor | None] | None:
+    """h, h_n, c_n, gates and c as ``registration.forward_pass`` gives them; none: go that way."""
+    call = _found(static, flat)
+    if call is None:
+        return None
+    workspace = memory.scratch(call.forward_bytes, "kernel")
+    h, h_n, c_n, gates, c = call.forward(flat, static[5] == "all", workspace.data_ptr())
+    return h, h_n, c_n, gates, c
+
+
+def backward(static: Static, tensors: Flat, needs: tuple[bool, ...]) -> tuple[Tensor | None, ...] | None:
+    """Gradients of the arguments ``(static, *flat)``; none: go through ``registration.backward_pass``.
+
+    Args:
+        static: of the forward pass.
+        tensors: gradients of h, h_n and c_n, the saved h, gates and c, and the forward pass's flat inputs.
+        needs: whether each argument wants a gradient.
+    """
+    call = _found(static, tensors)
+    if call is None:
+        return None
+    gates = tensors[_GATES]
+    assert gates is not None
+    workspace, d_gates = memory.scratch(call.backward_bytes, "kernel"), memory.scratch(gates.nbytes, "d_gates")
+    made: tuple[Tensor | None, ...] = call.backward(tensors, needs, d_gates.data_ptr(), workspace.data_ptr())
+    return made
+
+
+def _found(static: Static, tensors: Flat) -> Any:
+    """The native module's object for calls like this one, or none."""
+    if native.reason() or not readable():
+        return None
+    signature = native.module().signature(tensors)
+    if signature is None:
+        return None
+    backend = env.backend() if static[4] == "auto" else ""
+    told = signature, static, backend, torch.get_num_threads(), native.module().cpu_isa()
+    if told in direct_calls:
+        call = direct_calls[told]
+    else:
+        call = _made(static, tensors)
+        if len(direct_calls) >= _KNOWN:
+            direct_calls.clear()
+        direct_calls[told] = call
+    return None if call is not None and call.packed and packs.any_kept() else call
+
+
+def _made(static: Static, tensors: Flat) -> Any:
+    """The same for a call that is the first of its kind, which is checked here."""
+    counts, steps, reverse, cell, backend, save = static
+    passed = None
+    if len(tensors) > sum(counts) + SINGLE:
+        passed, tensors = Passed(*tensors[:_PASSED]), tensors[_PASSED:]  # type: ignore[arg-type]
+        if passed.gates is None or not any(g is not None for g in passed[:3]):
+            return None
+    i = Inputs.from_flat(tensors, counts)
+    training, recompute = save != "nothing", save == "states"
+    s, plan = sizes_and_plan(
+        i, steps, list(reverse), cell, backend, training=training, recompute=recompute, passed=passed
+    )
+    if recompute or not _fits(s, plan, i, passed):
+        return None
+    vectors = i.bias or i.peephole
+    kind = vectors[0].dtype if vectors else s.compute
+
+    def like(dtype: torch.dtype, *shape: int) -> Tensor:
+        return torch.empty((), dtype=dtype).expand(shape)  # of one element: only what it looks like counts
+
+    frames = 1, s.T, s.B
+    call = native.module().DirectCall(
+        DTYPE_CODE[s.dtype],
+        CELL_CODE[cell],
+        plan.threads,
+        plan.packed,
+        plan.by_rows,
+        s.T,
+        s.B,
+        s.H,
+        s.I,
+        kind != s.compute,
+        len(i.bias),
+        bool(i.peephole),
+        reverse[0],
+        plan.gradients or 1,
+        memory.fresh_like,
+        (
+            like(s.dtype, *frames, s.H),
+            like(s.dtype, 1, s.B, s.H),
+            like(s.compute, 1, s.B, s.H),
+            like(s.dtype, *frames, 4 * s.H),
+            like(s.compute, *frames, s.H),
+            like(s.dtype, s.T, s.B, s.I),
+            like(kind, 4 * s.H),
+            like(kind, 3, s.H),
+        ),
+    )
+    gates = s.T * s.B * 4 * s.H * s.dtype.itemsize
+    scratch = call.forward_bytes if passed is None else max(call.backward_bytes, gates)
+    return call if scratch <= memory.KEPT else None
+
+
+def _fits(s: Shape, plan: Plan, i: Inputs, passed: Passed | None) -> bool:
+    """Whether a native call can stand for this one: it takes dense tensors and fills everything itself."""
+    alone = plan.backend == "cpu" and plan.shares and (passed is None or plan.gradients > 0)
+    if not alone or s.N != 1 or i.x is None or i.x.dim() != 3 or i.lengths is not None or not s.T * s.B:
+        return False
+    given = [t for t in (*i.flat()[1:], *(passed or ())) if t is not None]
+    plain = all(v.dim() == 1 for v in (*i.bias, *i.peephole))
+    return plain and i.x.stride(2) == 1 and all(t.is_contiguous() for t in given)
