@@ -33,13 +33,12 @@ class _Names(NamedTuple):
     w_ih: list[str]
     w_hh: list[str]
     w_hr: list[str]
-    bias_ih: list[str]
-    bias_hh: list[str]
+    bias: list[str]  # in pairs
     peephole: list[str]
 
 
 def _names(suffixes: tuple[str, ...]) -> _Names:
-    kinds = ("weight_ih",), ("weight_hh",), ("weight_hr",), ("bias_ih",), ("bias_hh",), PEEPHOLES
+    kinds = ("weight_ih",), ("weight_hh",), ("weight_hr",), ("bias_ih", "bias_hh"), PEEPHOLES
     return _Names(*([name + suffix for suffix in suffixes for name in kind] for kind in kinds))
 
 
@@ -307,12 +306,9 @@ class LSTM(nn.Module):
     ) -> tuple[Tensor, Tensor, Tensor]:
         """One layer, both directions side by side: h ``[D, T, B, H']``, last h and c ``[D, B, *]``."""
         names = self._names[layer]
-        bias: list[Tensor] = []
-        if self.bias:
-            pairs = list(zip(self._held(names.bias_ih), self._held(names.bias_hh), strict=True))
-            bias = [b + r for b, r in pairs] if self.proj_size else [b for pair in pairs for b in pair]
+        w_ih, w_hh = self._held(names.w_ih), self._held(names.w_hh)
+        bias = self._held(names.bias) if self.bias else []
         common: dict[str, Any] = {
-            "bias": bias,
             "peephole": self._held(names.peephole) if self.peephole else [],
             "h0": h0,
             "c0": c0,
@@ -322,10 +318,10 @@ class LSTM(nn.Module):
             "backend": self.backend,
             "recompute": self.recompute,
         }
-        w_ih, w_hh = self._held(names.w_ih), self._held(names.w_hh)
         if self.proj_size:
-            return projected_lstm(x, w_ih, w_hh, self._held(names.w_hr), **common)
-        return lstm(x, w_ih, w_hh, **common)
+            bias = [b + r for b, r in zip(bias[::2], bias[1::2], strict=True)]
+            return projected_lstm(x, w_ih, w_hh, self._held(names.w_hr), bias=bias, **common)
+        return lstm(x, w_ih, w_hh, bias=bias, **common)
 
     def _held(self, names: Iterable[str]) -> list[Tensor]:
         # Looking up the dictionary costs a fifth of an attribute; weight_norm, parametrizations and DataParallel

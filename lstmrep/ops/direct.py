@@ -78,8 +78,7 @@ def _found(static: Static, tensors: Flat) -> Any:
     signature = native.module().signature(tensors)
     if signature is None:
         return None
-    backend = env.backend() if static[4] == "auto" else ""
-    told = signature, static, backend, torch.get_num_threads(), native.module().cpu_isa()
+    told = signature, static, env.backend() if static[4] == "auto" else "", torch.get_num_threads()
     if told in direct_calls:
         call = direct_calls[told]
     else:

@@ -138,8 +138,8 @@ def _vectors(
     """Biases and peepholes as lists of one dtype, the I/O or the compute one."""
     biases = [bias] if isinstance(bias, Tensor) else bias or []
     peepholes = [peephole] if isinstance(peephole, Tensor) else peephole or []
-    found = {v.dtype for v in (*biases, *peepholes)}
-    if len(found) > 1 or not found <= {dtype, compute}:
+    found = [v.dtype for v in (*biases, *peepholes)]
+    if found and (found.count(found[0]) < len(found) or found[0] not in (dtype, compute)):
         return [v.to(compute) for v in biases], [v.to(compute) for v in peepholes]
     return biases, peepholes
 
