@@ -9,6 +9,7 @@
 
 #include <array>
 #include <cstdint>
+#include <cstdlib>
 #include <string>
 
 #include "bindings/check.h"
@@ -80,10 +81,12 @@ inline void read_tensors_by(const py::capsule& table, const py::type& tensor,
   reader().use(table, tensor, parameter);
 }
 
-// Types, sizes and strides of tensors, some of which may be None, as one key; None where one is not
-// a plain tensor on the CPU.
+// Types, sizes and strides of tensors, some of which may be None, and LSTMREP_BACKEND, which may
+// change from call to call (asking Python's os.environ takes longer than all the rest), as one key;
+// None where one is not a plain tensor on the CPU.
 inline py::object signature(const py::tuple& tensors) {
-  std::string key;
+  const char* backend = std::getenv("LSTMREP_BACKEND");
+  std::string key = backend ? backend : "auto";
   key.reserve(1024);
   const auto add = [&key](const void* from, size_t bytes) {
     key.append(static_cast<const char*>(from), bytes);

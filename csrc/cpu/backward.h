@@ -216,9 +216,34 @@ struct Backward {
                  d_state(static_cast<int>(t & 1), part.n, 0), scratch.ldg, out.first, out.stride);
   }
 
+  // Asks for what the cells of a panel will read, from as far as memory and in pieces too short for
+  // the processor to foresee, while the product before them runs. (Not inlined it would be taken
+  // for a function without effect, and go.)
+  LSTMREP_VECTOR_INLINE void ask_for(const Part& part, int64_t panel, int64_t t) const {
+    const S* gates = static_cast<const S*>(args.gates);
+    const C* c = static_cast<const C*>(args.c);
+    const S* grad_h = static_cast<const S*>(args.grad_h);
+    const int64_t u0 = panel * 4 * kL, units = p.h - u0 < 4 * kL ? p.h - u0 : 4 * kL;
+    for (int64_t b = part.row; b < part.row_end; ++b) {
+      const Row row = row_of(part.n, b, t);
+      for (int64_t u = u0; u < u0 + units; u += 64 / sizeof(S)) {
+        for (int g = 0; g < kGates; ++g) {
+          __builtin_prefetch(gates + (row.at * kGates + g) * p.h + u, 0, 2);
+        }
+        if (grad_h) __builtin_prefetch(grad_h + row.at * p.h + u, 0, 2);
+      }
+      for (int64_t u = u0; t > 0 && u < u0 + units; u += 64 / sizeof(C)) {
+        __builtin_prefetch(c + row.before * p.h + u, 0, 2);
+      }
+    }
+  }
+
   void step(const Part& part, int64_t panel, int64_t t, Products products) const {
     const int64_t n = part.n, u0 = panel * 4 * kL;
-    if (p.packed && t + 1 < p.t) product(part, panel, t + 1, products.first);
+    if (p.packed && t + 1 < p.t) {
+      if (p.b > 1) ask_for(part, panel, t);
+      product(part, panel, t + 1, products.first);
+    }
     for (int64_t b0 = part.row; b0 < part.row_end; b0 += kRowBlock) {
       const int64_t count = part.row_end - b0 < kRowBlock ? part.row_end - b0 : kRowBlock;
       const int64_t at = sums_at(n, b0 / kRowBlock, panel);

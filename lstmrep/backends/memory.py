@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import math
 import threading
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
@@ -39,12 +40,17 @@ def empty(shape: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> T
     return _advised(torch.empty(shape, dtype=dtype, device=device))
 
 
-def fresh_like(prototype: Tensor) -> Tensor:
-    """The same, with the shape of a floating-point tensor on the CPU that is dense or expanded."""
+def fresh_like(large: bool) -> Callable[[Tensor], Tensor]:
+    """What makes the same with the shape of a floating-point tensor on the CPU that is dense or expanded.
+
+    ``large``: some may be. Where none is and nothing is poisoned that is a function of torch's alone.
+    """
+    return _fresh_like if large or POISON else torch.empty_like
+
+
+def _fresh_like(prototype: Tensor) -> Tensor:
     made = torch.empty_like(prototype)
-    if POISON:
-        made.fill_(float("nan"))
-    return _advised(made) if made.nbytes >= LARGE else made
+    return _advised(made.fill_(float("nan")) if POISON else made)
 
 
 def product(a: Tensor, b: Tensor) -> Tensor:

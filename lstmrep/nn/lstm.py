@@ -284,27 +284,25 @@ class LSTM(nn.Module):
         d = self.num_directions
         if lengths is not None:
             lengths = lengths.to(x.device, torch.int32, non_blocking=True).expand(d, -1)
+        if self.num_layers == 1:
+            h0, c0 = hx if hx is not None else (None, None)
+            x, h_last, c_last = self._run_layer(0, x, h0, c0, lengths)
+            return x, (h_last, c_last)
         h_n: list[Tensor] = []
         c_n: list[Tensor] = []
         for layer in range(self.num_layers):
             if layer and self.dropout and self.training:
                 x = nn.functional.dropout(x, self.dropout, training=True)
-            h0 = c0 = None
-            if hx is not None:
-                h0, c0 = hx if self.num_layers == 1 else (s[layer * d : (layer + 1) * d] for s in hx)
-            h, h_last, c_last = self._run_layer(layer, x, h0, c0, lengths)
-            # Not h[0], whose derivative fills zeros and copies where this one's is a view.
-            x = h.squeeze(0) if d == 1 else torch.cat((h[0], h[1]), dim=-1)
+            h0, c0 = (s[layer * d : (layer + 1) * d] for s in hx) if hx is not None else (None, None)
+            x, h_last, c_last = self._run_layer(layer, x, h0, c0, lengths)
             h_n.append(h_last)
-            c_n.append(c_last if c_last.dtype == h_last.dtype else c_last.to(h_last.dtype))
-        if self.num_layers == 1:
-            return x, (h_n[0], c_n[0])
+            c_n.append(c_last)
         return x, (torch.cat(h_n), torch.cat(c_n))
 
     def _run_layer(
         self, layer: int, x: Tensor, h0: Tensor | None, c0: Tensor | None, lengths: Tensor | None
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """One layer, both directions side by side: h ``[D, T, B, H']``, last h and c ``[D, B, *]``."""
+        """One layer, both directions side by side: output ``[T, B, D*H']``, last h and c ``[D, B, *]``."""
         names = self._names[layer]
         w_ih, w_hh = self._held(names.w_ih), self._held(names.w_hh)
         bias = self._held(names.bias) if self.bias else []
@@ -320,8 +318,12 @@ class LSTM(nn.Module):
         }
         if self.proj_size:
             bias = [b + r for b, r in zip(bias[::2], bias[1::2], strict=True)]
-            return projected_lstm(x, w_ih, w_hh, self._held(names.w_hr), bias=bias, **common)
-        return lstm(x, w_ih, w_hh, bias=bias, **common)
+            h, h_n, c_n = projected_lstm(x, w_ih, w_hh, self._held(names.w_hr), bias=bias, **common)
+        else:
+            h, h_n, c_n = lstm(x, w_ih, w_hh, bias=bias, **common)
+        # Not h[0], whose derivative fills zeros and copies where this one's is a view.
+        output = torch.cat((h[0], h[1]), dim=-1) if self.bidirectional else h.squeeze(0)
+        return output, h_n, c_n if c_n.dtype == h_n.dtype else c_n.to(h_n.dtype)
 
     def _held(self, names: Iterable[str]) -> list[Tensor]:
         # Looking up the dictionary costs a fifth of an attribute; weight_norm, parametrizations and DataParallel

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lstmrep import env, native
+from lstmrep import native
 from lstmrep.backends import memory, packs
 from lstmrep.backends.cpu import CELL_CODE
 from lstmrep.backends.tensors import DTYPE_CODE, Shape
@@ -31,6 +31,7 @@ Static = tuple[Counts, int, tuple[bool, ...], str, str, str]
 _PASSED = len(Passed._fields)
 _GATES = Passed._fields.index("gates")
 _KNOWN = 1024
+_UNKNOWN = object()
 
 
 @functools.cache
@@ -78,10 +79,9 @@ def _found(static: Static, tensors: Flat) -> Any:
     signature = native.module().signature(tensors)
     if signature is None:
         return None
-    told = signature, static, env.backend() if static[4] == "auto" else "", torch.get_num_threads()
-    if told in direct_calls:
-        call = direct_calls[told]
-    else:
+    told = signature, static, torch.get_num_threads()
+    call = direct_calls.get(told, _UNKNOWN)
+    if call is _UNKNOWN:
         call = _made(static, tensors)
         if len(direct_calls) >= _KNOWN:
             direct_calls.clear()
@@ -110,7 +110,9 @@ def _made(static: Static, tensors: Flat) -> Any:
     def like(dtype: torch.dtype, *shape: int) -> Tensor:
         return torch.empty((), dtype=dtype).expand(shape)  # of one element: only what it looks like counts
 
-    frames = 1, s.T, s.B
+    frames, gates = (1, s.T, s.B), s.T * s.B * 4 * s.H * s.dtype.itemsize
+    weights = 4 * s.H * max(s.I, s.H) * s.dtype.itemsize
+    large = max(gates, weights, s.T * s.B * max(s.I, s.H) * s.compute.itemsize) >= memory.LARGE
     call = native.module().DirectCall(
         DTYPE_CODE[s.dtype],
         CELL_CODE[cell],
@@ -126,7 +128,7 @@ def _made(static: Static, tensors: Flat) -> Any:
         bool(i.peephole),
         reverse[0],
         plan.gradients or 1,
-        memory.fresh_like,
+        memory.fresh_like(large),
         (
             like(s.dtype, *frames, s.H),
             like(s.dtype, 1, s.B, s.H),
@@ -138,7 +140,6 @@ def _made(static: Static, tensors: Flat) -> Any:
             like(kind, 3, s.H),
         ),
     )
-    gates = s.T * s.B * 4 * s.H * s.dtype.itemsize
     scratch = call.forward_bytes if passed is None else max(call.backward_bytes, gates)
     return call if scratch <= memory.KEPT else None
 
