@@ -141,8 +141,9 @@ class DirectCall {
     put(kWIh, d_w_ih);
     put(kWHh, d_w_hh);
     for (int k = 0; k < bias_parts_; ++k) put(biases + k, d_bias);
+    const py::object parts = d_peephole.is_none() ? py::none() : d_peephole.attr("unbind")();
     for (int k = 0; k < peepholes_; ++k) {
-      put(peepholes + k, d_peephole.is_none() ? d_peephole : py::object(d_peephole[py::int_(k)]));
+      put(peepholes + k, parts.is_none() ? parts : py::object(parts[py::int_(k)]));
     }
     return out;
   }
