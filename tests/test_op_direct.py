@@ -57,10 +57,18 @@ def _numbers(dtype, T=6, B=2, I=5, H=9, *, bias=2, peephole=True, states=True, n
     return {name: torch.randn(shape).to(kinds.get(name, kind)).requires_grad_() for name, shape in shapes.items()}
 
 
+def _biases(t):
+    return [v for name, v in t.items() if name.startswith("bias")]
+
+
+def _peepholes(t):
+    return [v for name, v in t.items() if name.startswith("peephole")]
+
+
 def _step(t, *, grads=(True, True, True), **options):
     """Outputs, and the gradients of all that want one."""
-    lists = {kind: [v for name, v in t.items() if name.startswith(kind)] for kind in ("bias", "peephole")}
-    options = {"h0": t.get("h0"), "c0": t.get("c0"), **lists, **options}
+    given = {"h0": t.get("h0"), "c0": t.get("c0"), "bias": _biases(t), "peephole": _peepholes(t)}
+    options = {**given, **options}
     outputs = lstm(t["x"], [t["w_ih"]], [t["w_hh"]], **options)
     found = dict(zip(("h", "h_n", "c_n"), outputs, strict=True))
     generator = torch.Generator().manual_seed(1)
@@ -123,6 +131,21 @@ def test_some_outputs_without_gradient(grads, monkeypatch, taken):
 def test_some_inputs_without_gradient(wanted, monkeypatch, taken):
     t = {name: v.detach().requires_grad_(name == wanted) for name, v in _numbers(torch.float32).items()}
     _both(monkeypatch, taken, t, BOTH if wanted else ["forward"])
+
+
+@pytest.mark.parametrize("device", ["meta", "cpu"])
+def test_under_another_default_device(device, taken):
+    t = _numbers(torch.float32)
+    wanted = _step(t)
+    plans.reset_plans()
+    with torch.device(device):
+        outputs = lstm(
+            t["x"], [t["w_ih"]], [t["w_hh"]], h0=t["h0"], c0=t["c0"], peephole=_peepholes(t), bias=_biases(t)
+        )
+        made = torch.autograd.grad(outputs[0], t["w_hh"], torch.ones_like(outputs[0]))
+    assert taken == BOTH * 2
+    assert_same_bits({"h": outputs[0].detach()}, {"h": wanted["h"]})
+    assert made[0].device.type == "cpu" and made[0].isfinite().all()
 
 
 def test_an_input_in_another_order(monkeypatch, taken):

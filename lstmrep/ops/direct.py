@@ -108,7 +108,8 @@ def _made(static: Static, tensors: Flat) -> Any:
     kind = vectors[0].dtype if vectors else s.compute
 
     def like(dtype: torch.dtype, *shape: int) -> Tensor:
-        return torch.empty((), dtype=dtype).expand(shape)  # of one element: only what it looks like counts
+        # Of one element: only what it looks like counts.
+        return torch.empty((), dtype=dtype, device=s.device).expand(shape)
 
     frames, gates = (1, s.T, s.B), s.T * s.B * 4 * s.H * s.dtype.itemsize
     weights = 4 * s.H * max(s.I, s.H) * s.dtype.itemsize
