@@ -5,12 +5,16 @@ from __future__ import annotations
 import atexit
 import contextlib
 import os
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 from torch import distributed as dist
+
+
+_PAUSE = 0.1  # seconds
 
 
 @dataclass(frozen=True)
@@ -69,8 +73,12 @@ def joined(device: str) -> Iterator[Group]:
 
 
 def _leave() -> None:
+    """Ends the group, before the interpreter does."""
     if dist.is_initialized():
         dist.destroy_process_group()
+    # gloo's threads let go of the last collective's tensor, for which they need the interpreter, after it is done. One
+    # that still waits for its turn when the interpreter ends aborts the process: a pause gives all of them theirs.
+    time.sleep(_PAUSE)
 
 
 def _device(name: str, local_rank: int | None) -> torch.device:
