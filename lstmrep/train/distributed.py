@@ -13,7 +13,6 @@ import torch
 from torch import Tensor
 from torch import distributed as dist
 
-
 _PAUSE = 0.1  # seconds
 
 
