@@ -139,7 +139,7 @@ class LSTMFunction(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:  # type: ignore[override]
         saved = ctx.saved_tensors  # read once: each reading runs saved-tensor hooks
-        made = direct_backward(ctx.static, (*grads, *saved), ctx.needs_input_grad)
+        made = direct_backward(ctx.static, grads, saved, ctx.needs_input_grad)
         if made is not None:
             return made
         counts, _, reverse, cell, backend, _ = ctx.static

@@ -45,11 +45,14 @@ def backward_below_autograd(passed: Passed, i: Inputs, *static: Any) -> list[Ten
     return made
 
 
-def direct_backward(static: Static, tensors: Flat, needs: tuple[bool, ...]) -> tuple[Tensor | None, ...] | None:
+def direct_backward(
+    static: Static, grads: Flat, saved: Flat, needs: tuple[bool, ...]
+) -> tuple[Tensor | None, ...] | None:
     """The gradients of the arguments ``(static, *flat)`` where they can be had directly; else none."""
     if torch.is_grad_enabled() or _modes() or _profiling():
         return None
-    return direct.backward(static, tensors, needs)
+    dense = [g if g is None else g.contiguous() for g in grads]  # that of a sum is one number, expanded
+    return direct.backward(static, (*dense, *saved), needs)
 
 
 def _plain(tensors: Flat, weight: Tensor) -> bool:
