@@ -53,13 +53,9 @@ class DirectCall {
     const py::object gates = training ? made(kGates) : py::none();
     const py::object c = training ? made(kC) : py::none();
     Inputs in(*this, flat, 0);
-    TensorView x;
-    read(flat[0], &x);
     CpuForwardArgs a = {};
     a.p = in.problem(p_, workspace);
-    a.x = x.address();
-    a.x_t = x.strides[0];
-    a.x_b = x.strides[1];
+    in.give_x(a);
     a.w_ih = &in.w_ih;
     a.bias = in.bias;
     a.bias_parts = bias_parts_;
@@ -100,26 +96,22 @@ class DirectCall {
     Inputs in(*this, tensors, kPassed);
     CpuBackwardArgs b = {};
     b.p = in.problem(backward_problem(), workspace);
-    b.grad_h = address(tensors[0]);
-    b.grad_h_n = address(tensors[1]);
-    b.grad_c_n = address(tensors[2]);
-    b.gates = address(tensors[4]);
-    b.c = address(tensors[5]);
+    b.grad_h = address(tensors[kGradH]);
+    b.grad_h_n = address(tensors[kGradHn]);
+    b.grad_c_n = address(tensors[kGradCn]);
+    b.gates = address(tensors[kSavedGates]);
+    b.c = address(tensors[kSavedC]);
     b.d_gates = pointer(d_gates);
     b.d_h0 = address(d_h0);
     b.d_c0 = address(d_c0);
     b.d_bias = address(d_bias);
     b.d_peephole = address(d_peephole);
 
-    TensorView x;
-    read(tensors[kPassed + kX], &x);
     CpuGradientsArgs g = sizes_;
     g.d_gates = pointer(d_gates);
-    g.x = x.address();
-    g.x_t = x.strides[0];
-    g.x_b = x.strides[1];
+    in.give_x(g);
     g.w_ih = in.w_ih;
-    g.h_out = address(tensors[3]);
+    g.h_out = address(tensors[kSavedH]);
     g.h0 = in.h0;
     g.reverse = reverse_;
     g.d_x = address(d_x);
@@ -151,14 +143,17 @@ class DirectCall {
  private:
   enum Like { kH, kHn, kCn, kGates, kC, kLikeX, kOneBias, kPeepholes, kLikes };
   enum Input { kX, kH0, kC0, kLengths, kWIh, kWHh, kBias };  // peepholes follow the biases
-  static constexpr int kPassed = 6;  // gradients and saved tensors, before the inputs
+  // Of a backward pass, before the inputs.
+  enum Passed { kGradH, kGradHn, kGradCn, kSavedH, kSavedGates, kSavedC, kPassed };
 
   // Addresses of the inputs, and the storage behind the arrays that a problem points to.
   struct Inputs {
+    TensorView x;
     const void *w_ih, *w_hh, *bias[2], *peephole[3], *h0, *c0;
     bool reverse, has_peephole;
 
     Inputs(const DirectCall& call, const py::tuple& tensors, int at) {
+      read(tensors[at + kX], &x);
       h0 = address(tensors[at + kH0]);
       c0 = address(tensors[at + kC0]);
       w_ih = address(tensors[at + kWIh]);
@@ -168,6 +163,13 @@ class DirectCall {
       for (int k = 0; k < call.peepholes_; ++k) peephole[k] = address(tensors[at++]);
       reverse = call.reverse_;
       has_peephole = call.peepholes_ > 0;
+    }
+
+    template <class Args>
+    void give_x(Args& args) const {
+      args.x = x.address();
+      args.x_t = x.strides[0];
+      args.x_b = x.strides[1];
     }
 
     CpuProblem problem(CpuProblem p, Address workspace) const {

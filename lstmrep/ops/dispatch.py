@@ -24,7 +24,7 @@ _profiling = torch._C._autograd._profiler_enabled
 
 def forward_below_autograd(static: Static, flat: Flat) -> tuple[Tensor, Tensor, Tensor, Tensor | None, Tensor | None]:
     """``lstmrep::lstm`` without recording a derivative: h, h_n, c_n, and gates and c (none or empty: not saved)."""
-    listened = _modes() or _profiling()
+    listened = _listened()
     if not listened and (made := direct.forward(static, flat)) is not None:
         return made
     i, rest = Inputs.from_flat(flat, static[0]), static[1:]
@@ -37,7 +37,7 @@ def forward_below_autograd(static: Static, flat: Flat) -> tuple[Tensor, Tensor, 
 
 def backward_below_autograd(passed: Passed, i: Inputs, *static: Any) -> list[Tensor]:
     """``lstmrep::lstm_backward`` where gradients are not recorded."""
-    if not (_modes() or _profiling()) and _plain((*passed, *i.flat()), i.w_hh[0]):
+    if not _listened() and _plain((*passed, *i.flat()), i.w_hh[0]):
         with torch._C._AutoDispatchBelowAutograd():
             return backward_pass(passed, i, *static)
     grads, saved = passed[:3], passed[3:]
@@ -49,10 +49,15 @@ def direct_backward(
     static: Static, grads: Flat, saved: Flat, needs: tuple[bool, ...]
 ) -> tuple[Tensor | None, ...] | None:
     """The gradients of the arguments ``(static, *flat)`` where they can be had directly; else none."""
-    if torch.is_grad_enabled() or _modes() or _profiling():
+    if torch.is_grad_enabled() or _listened():
         return None
     dense = [g if g is None else g.contiguous() for g in grads]  # that of a sum is one number, expanded
     return direct.backward(static, (*dense, *saved), needs)
+
+
+def _listened() -> bool:
+    """Whether a dispatch mode or a profiler listens to every operation."""
+    return bool(_modes() or _profiling())
 
 
 def _plain(tensors: Flat, weight: Tensor) -> bool:
