@@ -1,6 +1,7 @@
 """Bytes that a training step holds at its peak, from shapes alone (a model, printed as such).
 
-The scratch of the kernels is left out, which hardly grows with the problem (on the CPU 16 MiB, and 5 MiB a thread).
+The scratch of the kernels is left out: on the CPU packs of a call's W_hh where its batch is large, which the system may
+take between calls, and up to 16 MiB and 5 MiB a thread.
 
 Of a composite model three moments can be the highest, depending on whether parameters or frames dominate: the start of
 the backward pass, when every prediction is there; its middle, when both decoders' gradients are complete; and its end,
