@@ -176,8 +176,12 @@ struct Forward {
       }
       return z + biases[g];
     };
+    // Where all rows run to the end their frames lie side by side: no row is worked out twice.
+    const bool full = !p.lengths;
+    const int64_t first = row_of(n, 0, t).at;
+    const auto row_at = [&](int64_t b) { return full ? Row{true, first + b} : row_of(n, b, t); };
     for (int64_t b = part.row; b < part.row_end; ++b) {
-      const Row row = row_of(n, b, t);
+      const Row row = row_at(b);
       CellState<V> out = {};
       if (row.active) {
         C* state = c_state(n, b, u0);
@@ -187,14 +191,14 @@ struct Forward {
       }
       if (c) store_first(c + row.at * size + u0, out.c, units);
       if (gates) {
-        S* first = gates + row.at * 4 * size + u0;
-        Io<S>::store(first, out.i, units);
-        Io<S>::store(first + size, out.f, units);
-        Io<S>::store(first + 2 * size, out.g, units);
+        S* to = gates + row.at * 4 * size + u0;
+        Io<S>::store(to, out.i, units);
+        Io<S>::store(to + size, out.f, units);
+        Io<S>::store(to + 2 * size, out.g, units);
       }
     }
     for (int64_t b = part.row; b < part.row_end; ++b) {
-      const Row row = row_of(n, b, t);
+      const Row row = row_at(b);
       V o = {}, value = {}, next;
       if (row.active) {
         value =
