@@ -341,3 +341,14 @@ def test_it_is_the_way_of_a_module(batch_first, taken):
     output.backward(torch.ones_like(output))
     assert taken == ["forward"] * 2 + ["backward"] * 2
     assert all(p.grad is not None for p in module.parameters())
+
+
+def test_a_tensor_that_has_outlived_a_transform_goes_the_usual_way(taken):
+    left = []
+    torch.func.grad(lambda x: left.append(x) or x.sum())(torch.randn(6, 2, 5))
+    t = _numbers(torch.float32)
+    outputs = lstm(left[0], [t["w_ih"]], [t["w_hh"]])
+    assert outputs[0].requires_grad and taken == []
+    (same,) = (torch._C._functorch.unwrap_if_dead(x) for x in left)
+    again = lstm(same, [t["w_ih"]], [t["w_hh"]])
+    assert_same_bits({"h": outputs[0].detach()}, {"h": again[0].detach()})

@@ -30,16 +30,16 @@ PEEPHOLES = ("weight_pi", "weight_pf", "weight_po")
 class _Names(NamedTuple):
     """Of one layer's parameters, those of its directions one after the other."""
 
-    w_ih: list[str]
-    w_hh: list[str]
-    w_hr: list[str]
-    bias: list[str]  # in pairs
-    peephole: list[str]
+    recurrent: list[str]  # W_ih, W_hh, then biases in pairs and peepholes, where there are any
+    projections: list[str]
 
 
-def _names(suffixes: tuple[str, ...]) -> _Names:
-    kinds = ("weight_ih",), ("weight_hh",), ("weight_hr",), ("bias_ih", "bias_hh"), PEEPHOLES
-    return _Names(*([name + suffix for suffix in suffixes for name in kind] for kind in kinds))
+def _names(suffixes: tuple[str, ...], bias: bool, peephole: bool) -> _Names:
+    def of(*kind: str) -> list[str]:
+        return [name + suffix for suffix in suffixes for name in kind]
+
+    vectors = (of("bias_ih", "bias_hh") if bias else []) + (of(*PEEPHOLES) if peephole else [])
+    return _Names(of("weight_ih") + of("weight_hh") + vectors, of("weight_hr"))
 
 
 class LSTM(nn.Module):
@@ -125,7 +125,7 @@ class LSTM(nn.Module):
         def parameter(*shape: int) -> nn.Parameter:
             return nn.Parameter(torch.empty(shape, device=device, dtype=dtype))
 
-        self._names = [_names(self._suffixes(layer)) for layer in range(num_layers)]
+        self._names = [_names(self._suffixes(layer), bias, peephole) for layer in range(num_layers)]
         out = proj_size or hidden_size
         for layer in range(num_layers):
             features = input_size if layer == 0 else out * self.num_directions
@@ -281,13 +281,13 @@ class LSTM(nn.Module):
 
     def _run(self, x: Tensor, hx: State | None, lengths: Tensor | None) -> tuple[Tensor, State]:
         """All layers. x ``[T, B, I]``, lengths ``[B]`` or none; output ``[T, B, D*H']``."""
-        d = self.num_directions
         if lengths is not None:
-            lengths = lengths.to(x.device, torch.int32, non_blocking=True).expand(d, -1)
+            lengths = lengths.to(x.device, torch.int32, non_blocking=True).expand(self.num_directions, -1)
         if self.num_layers == 1:
             h0, c0 = hx if hx is not None else (None, None)
             x, h_last, c_last = self._run_layer(0, x, h0, c0, lengths)
             return x, (h_last, c_last)
+        d = self.num_directions
         h_n: list[Tensor] = []
         c_n: list[Tensor] = []
         for layer in range(self.num_layers):
@@ -304,10 +304,13 @@ class LSTM(nn.Module):
     ) -> tuple[Tensor, Tensor, Tensor]:
         """One layer, both directions side by side: output ``[T, B, D*H']``, last h and c ``[D, B, *]``."""
         names = self._names[layer]
-        w_ih, w_hh = self._held(names.w_ih), self._held(names.w_hh)
-        bias = self._held(names.bias) if self.bias else []
+        d = 2 if self.bidirectional else 1
+        held = self._held(names.recurrent)
+        w_ih, w_hh, vectors = held[:d], held[d : 2 * d], held[2 * d :]
+        biases = 2 * d if self.bias else 0
+        bias = vectors[:biases]
         common: dict[str, Any] = {
-            "peephole": self._held(names.peephole) if self.peephole else [],
+            "peephole": vectors[biases:],
             "h0": h0,
             "c0": c0,
             "lengths": lengths,
@@ -318,7 +321,7 @@ class LSTM(nn.Module):
         }
         if self.proj_size:
             bias = [b + r for b, r in zip(bias[::2], bias[1::2], strict=True)]
-            h, h_n, c_n = projected_lstm(x, w_ih, w_hh, self._held(names.w_hr), bias=bias, **common)
+            h, h_n, c_n = projected_lstm(x, w_ih, w_hh, self._held(names.projections), bias=bias, **common)
         else:
             h, h_n, c_n = lstm(x, w_ih, w_hh, bias=bias, **common)
         # Not h[0], whose derivative fills zeros and copies where this one's is a view.

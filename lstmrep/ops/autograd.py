@@ -18,9 +18,9 @@ from torch import Tensor
 
 from lstmrep.backends import reference
 from lstmrep.backends.tensors import Recurrence, in_pairs
-from lstmrep.ops import validate
-from lstmrep.ops.direct import Static
-from lstmrep.ops.dispatch import backward_below_autograd, direct_backward, forward_below_autograd
+from lstmrep.ops import direct, validate
+from lstmrep.ops.direct import Flat, Static
+from lstmrep.ops.dispatch import backward_below_autograd, direct_backward, direct_call, usual_forward
 from lstmrep.ops.schema import BIAS, C0, COUNT, H0, LIBRARY, PEEPHOLE, W_HH, W_IH, Counts, Inputs, Passed, X, split
 
 Gradients = list[list[Tensor | None]]  # by place: x, w_ih, w_hh, bias, peephole, h0, c0
@@ -124,13 +124,15 @@ def asked(needs_input_grad: Sequence[bool], counts: Counts) -> list[bool]:
 
 
 class LSTMFunction(torch.autograd.Function):
-    """Eager autograd. ``apply(static, *inputs.flat())`` -> h, h_n, c_n."""
+    """Eager autograd. ``apply((static, direct call or none), *inputs.flat())`` -> h, h_n, c_n."""
 
     @staticmethod
     def forward(  # type: ignore[override]
-        ctx: Any, static: Static, *flat: Tensor | None
+        ctx: Any, told: tuple[Static, Any], *flat: Tensor | None
     ) -> tuple[Tensor, Tensor, Tensor]:
-        h, h_n, c_n, gates, c = forward_below_autograd(static, flat)
+        static, call = told
+        made = usual_forward(static, flat) if call is None else direct.forward(call, static, flat)
+        h, h_n, c_n, gates, c = made
         ctx.set_materialize_grads(False)
         ctx.static = static
         ctx.save_for_backward(h, gates if static[-1] == "all" else None, c, *flat)
@@ -152,6 +154,18 @@ class LSTMFunction(torch.autograd.Function):
     @staticmethod
     def jvp(ctx: Any, *tangents: Any) -> Any:
         raise forward_mode_error()
+
+
+# ``Function.apply`` looks for tensors that have outlived a transform of functorch's; a direct call has none.
+_apply_direct = super(torch.autograd.Function, LSTMFunction).apply
+
+
+def recorded(static: Static, flat: Flat) -> tuple[Tensor, Tensor, Tensor]:
+    """h, h_n and c_n, whose derivative autograd records."""
+    call = direct_call(static, flat)
+    apply = LSTMFunction.apply if call is None else _apply_direct
+    made: tuple[Tensor, Tensor, Tensor] = apply((static, call), *flat)
+    return made
 
 
 def forward_mode_error() -> NotImplementedError:

@@ -11,6 +11,7 @@ calls the same kernels: the same bits come out.  It takes torch's C functions fo
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -28,6 +29,8 @@ Flat = tuple[Tensor | None, ...]  # in the order of ``Inputs.flat``
 # Tensors in the lists, steps, reverse, cell, backend, save.
 Static = tuple[Counts, int, tuple[bool, ...], str, str, str]
 
+Outputs = tuple[Tensor, Tensor, Tensor, Tensor | None, Tensor | None]  # h, h_n, c_n, gates, c
+
 _PASSED = len(Passed._fields)
 _GATES = Passed._fields.index("gates")
 _KNOWN = 1024
@@ -35,23 +38,21 @@ _UNKNOWN = object()
 
 
 @functools.cache
-def readable() -> bool:
-    """Whether torch lets the native module read its tensors."""
+def readable() -> Callable[[Flat], Any] | None:
+    """What gives tensors' signature; none where torch does not let the native module read its tensors."""
     table = getattr(Tensor, "__dlpack_c_exchange_api__", None)
     if table is None or native.reason():
-        return False
-    native.module().read_tensors_by(table, Tensor, torch.nn.Parameter)
-    return True
-
-
-def forward(static: Static, flat: Flat) -> tuple[Tensor, Tensor, Tensor, Tensor | None, Tensor | None] | None:
-    """h, h_n, c_n, gates and c as ``registration.forward_pass`` gives them; none: go that way."""
-    call = _found(static, flat)
-    if call is None:
         return None
+    native.module().read_tensors_by(table, Tensor, torch.nn.Parameter)
+    signature: Callable[[Flat], Any] = native.module().signature
+    return signature
+
+
+def forward(call: Any, static: Static, flat: Flat) -> Outputs:
+    """h, h_n, c_n, gates and c as ``registration.forward_pass`` gives them, by what ``found`` has found."""
     workspace = memory.scratch(call.forward_bytes, "kernel")
-    h, h_n, c_n, gates, c = call.forward(flat, static[5] == "all", workspace.data_ptr())
-    return h, h_n, c_n, gates, c
+    made: Outputs = call.forward(flat, static[5] == "all", workspace.data_ptr())
+    return made
 
 
 def backward(static: Static, tensors: Flat, needs: tuple[bool, ...]) -> tuple[Tensor | None, ...] | None:
@@ -62,7 +63,7 @@ def backward(static: Static, tensors: Flat, needs: tuple[bool, ...]) -> tuple[Te
         tensors: gradients of h, h_n and c_n, the saved h, gates and c, and the forward pass's flat inputs.
         needs: whether each argument wants a gradient.
     """
-    call = _found(static, tensors)
+    call = found(static, tensors)
     if call is None:
         return None
     gates = tensors[_GATES]
@@ -72,11 +73,10 @@ def backward(static: Static, tensors: Flat, needs: tuple[bool, ...]) -> tuple[Te
     return made
 
 
-def _found(static: Static, tensors: Flat) -> Any:
-    """The native module's object for calls like this one, or none."""
-    if native.reason() or not readable():
-        return None
-    signature = native.module().signature(tensors)
+def found(static: Static, tensors: Flat) -> Any:
+    """The native module's object for calls like this one, or none: go the usual way."""
+    read = readable()
+    signature = read(tensors) if read else None
     if signature is None:
         return None
     told = signature, static, torch.get_num_threads()

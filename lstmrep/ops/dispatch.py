@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn import Parameter
 
 from lstmrep.ops import direct
-from lstmrep.ops.direct import Flat, Static
+from lstmrep.ops.direct import Flat, Outputs, Static
 from lstmrep.ops.registration import backward_pass, forward_pass
 from lstmrep.ops.schema import Inputs, Passed
 
@@ -22,14 +22,22 @@ _modes = torch._C._len_torch_dispatch_stack
 _profiling = torch._C._autograd._profiler_enabled
 
 
-def forward_below_autograd(static: Static, flat: Flat) -> tuple[Tensor, Tensor, Tensor, Tensor | None, Tensor | None]:
+def direct_call(static: Static, flat: Flat) -> Any:
+    """What runs this call with no interpreter in between, for ``direct.forward``; or none."""
+    return None if _listened() else direct.found(static, flat)
+
+
+def forward_below_autograd(static: Static, flat: Flat) -> Outputs:
     """``lstmrep::lstm`` without recording a derivative: h, h_n, c_n, and gates and c (none or empty: not saved)."""
-    listened = _listened()
-    if not listened and (made := direct.forward(static, flat)) is not None:
-        return made
+    call = direct_call(static, flat)
+    return usual_forward(static, flat) if call is None else direct.forward(call, static, flat)
+
+
+def usual_forward(static: Static, flat: Flat) -> Outputs:
+    """The same where there is no direct call."""
     i, rest = Inputs.from_flat(flat, static[0]), static[1:]
     with torch._C._AutoDispatchBelowAutograd():
-        if not listened and _plain(flat, i.w_hh[0]):
+        if not _listened() and _plain(flat, i.w_hh[0]):
             return forward_pass(i, *rest)
         h, h_n, c_n, gates, c = torch.ops.lstmrep.lstm.default(*i, *rest)
     return h, h_n, c_n, gates, c

@@ -122,8 +122,7 @@ def lstm(
     flat = i.flat()
     if _any_requires_grad(flat):
         static = (i.counts, steps, tuple(reverse), cell, backend, _save(True, recompute))
-        made: tuple[Tensor, Tensor, Tensor] = autograd.LSTMFunction.apply(static, *flat)
-        return made
+        return autograd.recorded(static, flat)
     h, h_n, c_n, _, _ = forward_below_autograd((i.counts, steps, tuple(reverse), cell, backend, "nothing"), flat)
     return h, h_n, c_n
 
