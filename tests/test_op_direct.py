@@ -352,3 +352,39 @@ def test_a_tensor_that_has_outlived_a_transform_goes_the_usual_way(taken):
     (same,) = (torch._C._functorch.unwrap_if_dead(x) for x in left)
     again = lstm(same, [t["w_ih"]], [t["w_hh"]])
     assert_same_bits({"h": outputs[0].detach()}, {"h": again[0].detach()})
+
+
+@pytest.mark.parametrize("peephole", [False, True])
+@pytest.mark.parametrize("bias", [False, True])
+def test_a_modules_call_like_one_before_gives_the_same(bias, peephole, monkeypatch, taken):
+    layer, x = lstmrep.LSTM(5, 9, bias=bias, peephole=peephole), torch.randn(6, 2, 5)
+
+    def step():
+        h, (h_n, c_n) = layer(x)
+        made = torch.autograd.grad(h.sum() + c_n.sum(), list(layer.parameters()))
+        with torch.no_grad():
+            again = layer(x)[0]
+        return {"h": h.detach(), "h_n": h_n.detach(), "c_n": c_n.detach(), "again": again} | dict(enumerate(made))
+
+    first, second = step(), step()
+    assert taken == ["forward", "backward", "forward"] * 2
+    monkeypatch.setattr(direct, "readable", lambda: None)
+    assert_same_bits(first, step())
+    assert_same_bits(second, first)
+
+
+def test_a_modules_second_call_is_checked_as_the_first(taken):
+    layer, x = lstmrep.LSTM(5, 9), torch.randn(6, 2, 5)
+    layer(x)
+    wrong = {"features": x[..., :4], "shape": x[0, 0], "is torch.float64": x.double(), "is a list": x.tolist()}
+    for named, given in wrong.items():
+        with pytest.raises((TypeError, ValueError), match=f"lstmrep.LSTM: argument 'input'.*{named}"):
+            layer(given)
+    taken.clear()
+    with torch.autocast("cpu", torch.bfloat16):
+        assert layer(x)[0].dtype == torch.bfloat16
+    assert layer(x[:, 0])[0].shape == (6, 9)  # unbatched
+    assert taken == ["forward"] * 2
+    layer.backend = "reference"
+    assert layer(x)[0].shape == (6, 2, 9)
+    assert taken == ["forward"] * 2

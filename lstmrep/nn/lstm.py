@@ -18,7 +18,7 @@ from lstmrep.backends import packs
 from lstmrep.nn import convert, packed
 from lstmrep.nn.init import Scheme, initialize
 from lstmrep.ops import autocast
-from lstmrep.ops.functional import lstm
+from lstmrep.ops.functional import lstm, same_again
 from lstmrep.ops.projection import projected_lstm
 from lstmrep.ops.validate import CELLS, COMPUTE_DTYPE
 from lstmrep.plan import BACKENDS, Problem
@@ -125,6 +125,7 @@ class LSTM(nn.Module):
         def parameter(*shape: int) -> nn.Parameter:
             return nn.Parameter(torch.empty(shape, device=device, dtype=dtype))
 
+        self._plain = not (num_layers > 1 or bidirectional or proj_size or batch_first)
         self._names = [_names(self._suffixes(layer), bias, peephole) for layer in range(num_layers)]
         out = proj_size or hidden_size
         for layer in range(num_layers):
@@ -271,6 +272,8 @@ class LSTM(nn.Module):
             state = self._checked_state(hx, x.shape[1])
             out, state = self._run(x, packed.sort_state(state, input), lengths)
             return packed.pack(out, input), packed.unsort_state(state, input)
+        if hx is None and self._plain and (made := self._same_again(input)) is not None:
+            return made
         self._check_input(input)
         if input.dim() == 2:
             out, (h_n, c_n) = self._run(input.unsqueeze(1), self._checked_state(hx, None), None)
@@ -327,6 +330,18 @@ class LSTM(nn.Module):
         # Not h[0], whose derivative fills zeros and copies where this one's is a view.
         output = torch.cat((h[0], h[1]), dim=-1) if self.bidirectional else h.squeeze(0)
         return output, h_n, c_n if c_n.dtype == h_n.dtype else c_n.to(h_n.dtype)
+
+    def _same_again(self, x: Tensor) -> tuple[Tensor, State] | None:
+        """The call, where there was one before with tensors like these: the shortest way. None: take another."""
+        if not isinstance(x, Tensor) or x.dim() != 3:
+            return None
+        held = self._held(self._names[0].recurrent)
+        counts = (1, 1, 2 if self.bias else 0, 3 if self.peephole else 0)
+        made = same_again((x, None, None, None, *held), counts, self.cell, self.backend, self.recompute)
+        if made is None:
+            return None
+        h, h_n, c_n = made
+        return h.squeeze(0), (h_n, c_n if c_n.dtype == h_n.dtype else c_n.to(h_n.dtype))
 
     def _held(self, names: Iterable[str]) -> list[Tensor]:
         # Looking up the dictionary costs a fifth of an attribute; weight_norm, parametrizations and DataParallel

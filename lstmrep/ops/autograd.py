@@ -20,7 +20,7 @@ from lstmrep.backends import reference
 from lstmrep.backends.tensors import Recurrence, in_pairs
 from lstmrep.ops import direct, validate
 from lstmrep.ops.direct import Flat, Static
-from lstmrep.ops.dispatch import backward_below_autograd, direct_backward, direct_call, usual_forward
+from lstmrep.ops.dispatch import backward_below_autograd, direct_backward, usual_forward
 from lstmrep.ops.schema import BIAS, C0, COUNT, H0, LIBRARY, PEEPHOLE, W_HH, W_IH, Counts, Inputs, Passed, X, split
 
 Gradients = list[list[Tensor | None]]  # by place: x, w_ih, w_hh, bias, peephole, h0, c0
@@ -160,9 +160,14 @@ class LSTMFunction(torch.autograd.Function):
 _apply_direct = super(torch.autograd.Function, LSTMFunction).apply
 
 
-def recorded(static: Static, flat: Flat) -> tuple[Tensor, Tensor, Tensor]:
-    """h, h_n and c_n, whose derivative autograd records."""
-    call = direct_call(static, flat)
+def recorded(static: Static, call: Any, flat: Flat) -> tuple[Tensor, Tensor, Tensor]:
+    """h, h_n and c_n, whose derivative autograd records.
+
+    Args:
+        static: of the call.
+        call: what runs it, or none.
+        flat: its inputs.
+    """
     apply = LSTMFunction.apply if call is None else _apply_direct
     made: tuple[Tensor, Tensor, Tensor] = apply((static, call), *flat)
     return made

@@ -73,19 +73,34 @@ def backward(static: Static, tensors: Flat, needs: tuple[bool, ...]) -> tuple[Te
     return made
 
 
+def known(static: Static, tensors: Flat) -> Any:
+    """The native module's object for calls like this one, of which there has been one; or none."""
+    told = _told(static, tensors)
+    return told and _usable(direct_calls.get(told))
+
+
 def found(static: Static, tensors: Flat) -> Any:
     """The native module's object for calls like this one, or none: go the usual way."""
-    read = readable()
-    signature = read(tensors) if read else None
-    if signature is None:
+    told = _told(static, tensors)
+    if told is None:
         return None
-    told = signature, static, torch.get_num_threads()
     call = direct_calls.get(told, _UNKNOWN)
     if call is _UNKNOWN:
         call = _made(static, tensors)
         if len(direct_calls) >= _KNOWN:
             direct_calls.clear()
         direct_calls[told] = call
+    return _usable(call)
+
+
+def _told(static: Static, tensors: Flat) -> tuple[Any, Static, int] | None:
+    """What calls of one kind have in common; none where a tensor cannot be read."""
+    read = readable()
+    signature = read(tensors) if read else None
+    return None if signature is None else (signature, static, torch.get_num_threads())
+
+
+def _usable(call: Any) -> Any:
     return None if call is not None and call.packed and packs.any_kept() else call
 
 

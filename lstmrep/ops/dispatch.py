@@ -22,9 +22,13 @@ _modes = torch._C._len_torch_dispatch_stack
 _profiling = torch._C._autograd._profiler_enabled
 
 
-def direct_call(static: Static, flat: Flat) -> Any:
-    """What runs this call with no interpreter in between, for ``direct.forward``; or none."""
-    return None if _listened() else direct.found(static, flat)
+def direct_call(static: Static, flat: Flat, known: bool = False) -> Any:
+    """What runs this call with no interpreter in between, for ``direct.forward``; or none.
+
+    Args:
+        known: none too if there has been no call like it, whose arguments were checked.
+    """
+    return None if _listened() else direct.known(static, flat) if known else direct.found(static, flat)
 
 
 def forward_below_autograd(static: Static, flat: Flat) -> Outputs:

@@ -10,10 +10,10 @@ from torch import Tensor
 from torch.autograd import forward_ad
 
 from lstmrep import env
-from lstmrep.ops import autocast, autograd
-from lstmrep.ops.dispatch import forward_below_autograd
+from lstmrep.ops import autocast, autograd, direct
+from lstmrep.ops.dispatch import direct_call, forward_below_autograd
 from lstmrep.ops.functorch import LSTMTransform
-from lstmrep.ops.schema import Inputs
+from lstmrep.ops.schema import Counts, Inputs
 from lstmrep.ops.validate import COMPUTE_DTYPE, first_weight
 
 
@@ -122,9 +122,34 @@ def lstm(
     flat = i.flat()
     if _any_requires_grad(flat):
         static = (i.counts, steps, tuple(reverse), cell, backend, _save(True, recompute))
-        return autograd.recorded(static, flat)
+        return autograd.recorded(static, direct_call(static, flat), flat)
     h, h_n, c_n, _, _ = forward_below_autograd((i.counts, steps, tuple(reverse), cell, backend, "nothing"), flat)
     return h, h_n, c_n
+
+
+def same_again(
+    flat: tuple[Tensor | None, ...], counts: Counts, cell: str, backend: str, recompute: bool
+) -> tuple[Tensor, Tensor, Tensor] | None:
+    """What ``lstm`` gives for tensors like those of a call before, of one recurrence, from which nothing is checked.
+
+    Args:
+        flat: ``Inputs.flat()`` of any tensors; x ``[T, B, I]``.
+        counts: of the lists in it.
+        cell, backend, recompute: as for ``lstm``.
+
+    Returns:
+        h, h_n, c_n; none where there was no such call, or where more than autograd looks on: call ``lstm``.
+    """
+    if torch.compiler.is_compiling() or torch._C._is_any_autocast_enabled() or forward_ad._current_level >= 0:
+        return None
+    if torch._C._get_tracing_state() or torch._C._are_functorch_transforms_active():
+        return None
+    record = _any_requires_grad(flat)
+    static = (counts, len(flat[0]), (False,), cell, backend, _save(record, recompute))  # type: ignore[arg-type]
+    call = direct_call(static, flat, known=True)
+    if call is None:
+        return None
+    return autograd.recorded(static, call, flat) if record else direct.forward(call, static, flat)[:3]
 
 
 def _cast(t: Tensor | None, dtype: torch.dtype) -> Tensor | None:
