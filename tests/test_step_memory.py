@@ -155,3 +155,24 @@ def test_every_use_of_what_is_kept_offers_it_again(layer, call, monkeypatch):
     assert kept > PACK
     assert len(offers) >= (1 if call is inference else 2), "of the forward and the backward pass"
     assert all(at == address and memory.KEPT < size <= kept for at, size in offers)
+
+
+@pytest.mark.skipif(not OFFERS, reason="the system takes no offers of pages: nothing is kept")
+def test_large_gate_gradients_that_no_one_else_reads_stay_and_are_offered(monkeypatch):
+    monkeypatch.setattr(memory, "POISON", False)
+    layer, x = lstmrep.LSTM(8, 256, backend="cpu"), torch.randn(160, 16, 8)
+    size, offers, real = x.shape[0] * x.shape[1] * 4 * 256 * 4, [], native.module().offer_pages
+    assert size > memory.KEPT
+    monkeypatch.setattr(native.module(), "offer_pages", lambda at, size: offers.append((at, size)) or real(at, size))
+
+    def call():
+        made = [training(layer, x) for _ in range(2)]
+        return made, memory._kept.buffers.get("d_gates")
+
+    expected = kept_after(lambda: training(layer, x))[2]
+    offers.clear()
+    made, buffer = kept_after(call)[2]
+    if buffer is None:
+        pytest.skip("with this instruction set torch.mm forms gradients of this size, from fresh gate gradients")
+    assert offers.count((buffer.data_ptr(), size)) == 2
+    assert all(torch.equal(found, expected) for found in made)

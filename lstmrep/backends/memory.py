@@ -101,12 +101,12 @@ def offer(size: int, use: str) -> None:
 
 
 def scratch_tensor(shape: tuple[int, ...], dtype: torch.dtype, use: str) -> Tensor:
-    """The same as a tensor of a shape."""
+    """The same as a tensor of a shape, however large; to be offered after its use."""
     held = _kept.views.get(use)
     if held is not None and held.shape == shape and held.dtype == dtype:
         return held
     size = math.prod(shape) * dtype.itemsize
-    view = scratch(size, use)[:size].view(dtype).view(shape)
+    view = scratch(size, use, OFFERED)[:size].view(dtype).view(shape)
     if size <= KEPT and not POISON:
         _kept.views[use] = view
     return view

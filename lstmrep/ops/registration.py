@@ -114,6 +114,8 @@ def backward_pass(
             final.finish(r, a)
         if own and large is not None:
             own(made, r, large)
+            if i.w_ih:
+                memory.offer(d_gates.nbytes, "d_gates")
             out = [large.d_x] if large.d_x is not None else [d_gates] if needs[X] else []
             out += [*large.d_w_ih, *([] if large.d_w_hh is None else [large.d_w_hh])]
         else:
