@@ -114,7 +114,6 @@ struct Backward {
       const Row row = rows[j];
       const int64_t b = b0 + j;
       const int64_t state = (n * p.b + b) * size + u;
-      CellGradient<V> out = {};
       if (row.active) {
         V dh, dc;
         if (row.last) {
@@ -135,13 +134,15 @@ struct Backward {
         const GateValues<V> a = {Io<S>::load(first, units), Io<S>::load(first + size, units),
                                  Io<S>::load(first + 2 * size, units),
                                  Io<S>::load(first + 3 * size, units)};
-        out = cell_gradient<kCell, Math>(a, c_prev, squashed[j], peep, dh, dc);
+        const CellGradient<V> out =
+            cell_gradient<kCell, Math>(a, c_prev, squashed[j], peep, dh, dc);
         store_raw(dc_state(n, b, u), out.dc_prev);
+        S* kept = d_gates + row.at * 4 * size + u;
         Operand<S>* d = d_state(static_cast<int>(t & 1), n, b) + u;
-        Io<Operand<S>>::store(d, out.d.i, units);
-        Io<Operand<S>>::store(d + size, out.d.f, units);
-        Io<Operand<S>>::store(d + 2 * size, out.d.g, units);
-        Io<Operand<S>>::store(d + 3 * size, out.d.o, units);
+        store_both<S>(kept, d, out.d.i, units);
+        store_both<S>(kept + size, d + size, out.d.f, units);
+        store_both<S>(kept + 2 * size, d + 2 * size, out.d.g, units);
+        store_both<S>(kept + 3 * size, d + 3 * size, out.d.o, units);
         sums.i += out.d.i;
         sums.f += out.d.f;
         sums.g += out.d.g;
@@ -151,12 +152,11 @@ struct Backward {
           sum_f += c_prev * out.d.f;
           sum_o += load_first<V>(c + row.at * size + u, units) * out.d.o;
         }
+      } else {
+        for (int g = 0; g < kGates; ++g) {
+          Io<S>::store(d_gates + (row.at * kGates + g) * size + u, V{}, units);
+        }
       }
-      S* first = d_gates + row.at * 4 * size + u;
-      Io<S>::store(first, out.d.i, units);
-      Io<S>::store(first + size, out.d.f, units);
-      Io<S>::store(first + 2 * size, out.d.g, units);
-      Io<S>::store(first + 3 * size, out.d.o, units);
     }
     const auto add = [&](int q, V sum) {
       C lanes[kL];

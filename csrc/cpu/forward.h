@@ -199,16 +199,19 @@ struct Forward {
     }
     for (int64_t b = part.row; b < part.row_end; ++b) {
       const Row row = row_at(b);
-      V o = {}, value = {}, next;
+      S* kept = h + row.at * size + u0;
+      Operand<S>* recurring = h_state(1 - now, n, b) + u0;
+      V o = {};
       if (row.active) {
-        value =
+        const V value =
             cell_output<kCell, Math>(sum(b, row.at, 3), load_raw<V>(c_state(n, b, u0)), peep, o);
-        next = kRecursAsC ? Io<S>::round(value) : value;  // else rounded as it is stored
+        // As C it is rounded first: what recurs is what is kept.
+        store_both<S>(kept, recurring, kRecursAsC ? Io<S>::round(value) : value, units);
       } else {
-        next = Io<Operand<S>>::load(h_state(now, n, b) + u0, units);
+        const V before = Io<Operand<S>>::load(h_state(now, n, b) + u0, units);
+        Io<Operand<S>>::store(recurring, before, units);
+        Io<S>::store(kept, V{}, units);
       }
-      Io<Operand<S>>::store(h_state(1 - now, n, b) + u0, next, units);
-      Io<S>::store(h + row.at * size + u0, value, units);
       if (gates) Io<S>::store(gates + (row.at * 4 + 3) * size + u0, o, units);
     }
   }

@@ -59,6 +59,20 @@ using Operand = typename Product<S>::Operand;
 template <class S>
 constexpr bool kStoredAsOperand = sizeof(S) == sizeof(Operand<S>);
 
+// Stores a value twice, as it is kept and as it recurs: rounded once where both are the same.
+template <class S>
+LSTMREP_VECTOR_INLINE void store_both(S* kept, Operand<S>* recurring, Vec<typename Io<S>::C> v,
+                                      int64_t count) {
+  if constexpr (kStoredAsOperand<S> && sizeof(S) < sizeof(typename Io<S>::C)) {
+    const VecH bits = narrow_bfloat16(v);
+    store_first(kept, bits, count);
+    store_first(recurring, bits, count);
+  } else {
+    Io<S>::store(kept, v, count);
+    Io<Operand<S>>::store(recurring, v, count);
+  }
+}
+
 // Asks for the slice of W_hh that is read after the one at hand, a few lines between products:
 // hardware follows neither the stride of tiles nor the turns from one panel to the next.
 struct Ahead {
