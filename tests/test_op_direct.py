@@ -384,7 +384,10 @@ def test_a_modules_second_call_is_checked_as_the_first(taken):
     with torch.autocast("cpu", torch.bfloat16):
         assert layer(x)[0].dtype == torch.bfloat16
     assert layer(x[:, 0])[0].shape == (6, 9)  # unbatched
-    assert taken == ["forward"] * 2
+    layer.batch_first = True
+    assert layer(x)[1][0].shape == (1, 6, 9)
+    layer.batch_first = False
+    assert taken == ["forward"] * 3
     layer.backend = "reference"
     assert layer(x)[0].shape == (6, 2, 9)
-    assert taken == ["forward"] * 2
+    assert taken == ["forward"] * 3

@@ -125,7 +125,6 @@ class LSTM(nn.Module):
         def parameter(*shape: int) -> nn.Parameter:
             return nn.Parameter(torch.empty(shape, device=device, dtype=dtype))
 
-        self._plain = not (num_layers > 1 or bidirectional or proj_size or batch_first)
         self._names = [_names(self._suffixes(layer), bias, peephole) for layer in range(num_layers)]
         out = proj_size or hidden_size
         for layer in range(num_layers):
@@ -272,7 +271,7 @@ class LSTM(nn.Module):
             state = self._checked_state(hx, x.shape[1])
             out, state = self._run(x, packed.sort_state(state, input), lengths)
             return packed.pack(out, input), packed.unsort_state(state, input)
-        if hx is None and self._plain and (made := self._same_again(input)) is not None:
+        if hx is None and (made := self._same_again(input)) is not None:
             return made
         self._check_input(input)
         if input.dim() == 2:
@@ -333,6 +332,8 @@ class LSTM(nn.Module):
 
     def _same_again(self, x: Tensor) -> tuple[Tensor, State] | None:
         """The call, where there was one before with tensors like these: the shortest way. None: take another."""
+        if self.num_layers > 1 or self.bidirectional or self.proj_size or self.batch_first:
+            return None
         if not isinstance(x, Tensor) or x.dim() != 3:
             return None
         held = self._held(self._names[0].recurrent)

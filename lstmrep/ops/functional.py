@@ -11,6 +11,7 @@ from torch.autograd import forward_ad
 
 from lstmrep import env
 from lstmrep.ops import autocast, autograd, direct
+from lstmrep.ops.direct import Flat
 from lstmrep.ops.dispatch import direct_call, forward_below_autograd
 from lstmrep.ops.functorch import LSTMTransform
 from lstmrep.ops.schema import Counts, Inputs
@@ -128,7 +129,7 @@ def lstm(
 
 
 def same_again(
-    flat: tuple[Tensor | None, ...], counts: Counts, cell: str, backend: str, recompute: bool
+    flat: Flat, counts: Counts, cell: str, backend: str, recompute: bool
 ) -> tuple[Tensor, Tensor, Tensor] | None:
     """What ``lstm`` gives for tensors like those of a call before, of one recurrence, from which nothing is checked.
 
