@@ -238,6 +238,14 @@ struct Backward {
     }
   }
 
+  // Asks at once for the gate gradients of a single row, part of which other threads have just
+  // written: its product would meet their lines one by one, as far as a processor looks ahead.
+  LSTMREP_VECTOR_INLINE void ask_for_row(int64_t n, int64_t t) const {
+    constexpr int64_t kLine = 64 / static_cast<int64_t>(sizeof(Operand<S>));
+    const Operand<S>* d = d_state(static_cast<int>(t & 1), n, 0);
+    for (int64_t k = 0; k < 4 * p.h; k += kLine) __builtin_prefetch(d + k, 0, 3);
+  }
+
   void step(const Part& part, int64_t panel, int64_t t, Products products) const {
     const int64_t n = part.n, u0 = panel * 4 * kL;
     if (p.packed && t + 1 < p.t) {
@@ -326,6 +334,7 @@ struct Backward {
       share.wait();
       for (int64_t t = p.t - 1; t >= 0; --t) {
         for_parts(p, panels, share, [&](const Part& part) {
+          if (p.b == 1) ask_for_row(part.n, t + 1);
           if (!p.packed && t + 1 < p.t) stream(share, part, t + 1);
           for_panels(part, t, scratch.far,
                      [&](int64_t panel) { step(part, panel, t, products_of(share, part, panel)); });
