@@ -298,30 +298,33 @@ struct Backward {
     }
   }
 
+  // Over all blocks of rows, in order.
   void finish_sums(int64_t n, int64_t panel) const {
-    const int64_t u0 = panel * 4 * kL;
-    for (int64_t j = 0; j < 4 * kL && u0 + j < p.h; ++j) {
-      for (int q = 0; q < kSums; ++q) {
-        double total = 0.0;
+    for (int q = 0; q < (args.d_peephole ? kSums : kGates); ++q) {
+      for (int v = 0; v < 4 && (panel * 4 + v) * kL < p.h; ++v) {
+        const int64_t u = (panel * 4 + v) * kL;
+        double totals[kL] = {};
         for (int64_t block = 0; block < row_blocks(p); ++block) {
-          total += scratch.totals[sums_at(n, block, panel) + q * 4 * kL + j];
+          const double* more = scratch.totals + sums_at(n, block, panel) + (q * 4 + v) * kL;
+          for (int lane = 0; lane < kL; ++lane) totals[lane] += more[lane];
         }
+        C sums[kL];
+        for (int lane = 0; lane < kL; ++lane) sums[lane] = static_cast<C>(totals[lane]);
         if (q < kGates) {
-          put(args.d_bias, (n * kGates + q) * p.h + u0 + j, total);
+          put(args.d_bias, (n * kGates + q) * p.h + u, load_raw<V>(sums), p.h - u);
         } else {
-          put(args.d_peephole, (n * kPeepholes + q - kGates) * p.h + u0 + j, total);
+          put(args.d_peephole, (n * kPeepholes + q - kGates) * p.h + u, load_raw<V>(sums), p.h - u);
         }
       }
     }
   }
 
-  // Into an array of V, which may be null.
-  void put(void* array, int64_t at, double total) const {
-    const C value = static_cast<C>(total);
+  // Into an array of vectors over the units, which may be null.
+  void put(void* array, int64_t at, V sums, int64_t count) const {
     if (array && p.vectors_as_io) {
-      Io<S>::store(static_cast<S*>(array) + at, splat<V>(value), 1);
+      Io<S>::store(static_cast<S*>(array) + at, sums, count);
     } else if (array) {
-      static_cast<C*>(array)[at] = value;
+      store_first(static_cast<C*>(array) + at, sums, count);
     }
   }
 
