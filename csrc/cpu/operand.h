@@ -63,7 +63,7 @@ constexpr bool kStoredAsOperand = sizeof(S) == sizeof(Operand<S>);
 template <class S>
 LSTMREP_VECTOR_INLINE void store_both(S* kept, Operand<S>* recurring, Vec<typename Io<S>::C> v,
                                       int64_t count) {
-  if constexpr (kStoredAsOperand<S> && sizeof(S) < sizeof(typename Io<S>::C)) {
+  if constexpr (Product<S>::kPair == 2) {  // operands are bfloat16, as S is
     const VecH bits = narrow_bfloat16(v);
     store_first(kept, bits, count);
     store_first(recurring, bits, count);

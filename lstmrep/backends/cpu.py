@@ -50,7 +50,7 @@ def forward(plan: Plan, r: Recurrence, a: Forward) -> None:
     s = r.shape
     features = 0 if a.x is None else s.I
     size = _workspace_size(plan, r, features, False)
-    workspace = memory.scratch(size, "kernel", memory.OFFERED)
+    workspace = memory.scratch(size, "kernel")
     native.module().cpu_forward(
         DTYPE_CODE[r.shape.dtype],
         CELL_CODE[r.cell],
@@ -89,7 +89,7 @@ def gradients(plan: Plan, r: Recurrence, a: Gradients) -> None:
     s = r.shape
     told = s.T, s.B, s.H, s.I, plan.gradients
     size = _workspace_bytes("cpu_gradients_workspace_bytes", s.dtype, *told, a.d_x is not None)
-    workspace = memory.scratch(size, "kernel", memory.OFFERED)
+    workspace = memory.scratch(size, "kernel")
     x_n, *x_strides = _strides(a.x)
     shared = a.x is not None and a.x.dim() == 3
     item, frames = s.dtype.itemsize, s.T * s.B
@@ -122,7 +122,7 @@ def backward(plan: Plan, r: Recurrence, a: Backward) -> None:
     """Fill ``a``; see csrc/cpu/backward.h for the kernel."""
     s, vectors = r.shape, a.final.vectors
     size = _workspace_size(plan, r, 0, True)
-    workspace = memory.scratch(size, "kernel", memory.OFFERED)
+    workspace = memory.scratch(size, "kernel")
     native.module().cpu_backward(
         DTYPE_CODE[r.shape.dtype],
         CELL_CODE[r.cell],

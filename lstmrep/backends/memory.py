@@ -72,17 +72,18 @@ def workspace(size: int, device: torch.device) -> Tensor:
     return buffer.fill_(0xFF) if POISON else buffer
 
 
-def scratch(size: int, use: str, most: int = KEPT) -> Tensor:
+def scratch(size: int, use: str) -> Tensor:
     """The same on the CPU, until this thread's next call for the same use.
 
-    Up to ``most`` bytes for each use stay with the thread: the first touch of fresh pages costs a small call as much
-    as its arithmetic does, and a large one more than that where the system must first find them.
+    Up to ``OFFERED`` bytes for each use stay with the thread: the first touch of fresh pages costs a small call as much
+    as its arithmetic does, and a large one more than that where the system must first find them. A use of more than
+    ``KEPT`` ends with ``offer``.
     """
     held = _kept.buffers.get(use)
     if held is not None and held.nbytes >= size:
         return held
     made = workspace(size, torch.device("cpu"))
-    if size <= most and not POISON:
+    if size <= OFFERED and not POISON:
         _kept.buffers[use] = made
         _kept.views.pop(use, None)
     return made
@@ -106,7 +107,7 @@ def scratch_tensor(shape: tuple[int, ...], dtype: torch.dtype, use: str) -> Tens
     if held is not None and held.shape == shape and held.dtype == dtype:
         return held
     size = math.prod(shape) * dtype.itemsize
-    view = scratch(size, use, OFFERED)[:size].view(dtype).view(shape)
+    view = scratch(size, use)[:size].view(dtype).view(shape)
     if size <= KEPT and not POISON:
         _kept.views[use] = view
     return view

@@ -283,13 +283,13 @@ class LSTM(nn.Module):
 
     def _run(self, x: Tensor, hx: State | None, lengths: Tensor | None) -> tuple[Tensor, State]:
         """All layers. x ``[T, B, I]``, lengths ``[B]`` or none; output ``[T, B, D*H']``."""
+        d = self.num_directions
         if lengths is not None:
-            lengths = lengths.to(x.device, torch.int32, non_blocking=True).expand(self.num_directions, -1)
+            lengths = lengths.to(x.device, torch.int32, non_blocking=True).expand(d, -1)
         if self.num_layers == 1:
             h0, c0 = hx if hx is not None else (None, None)
             x, h_last, c_last = self._run_layer(0, x, h0, c0, lengths)
             return x, (h_last, c_last)
-        d = self.num_directions
         h_n: list[Tensor] = []
         c_n: list[Tensor] = []
         for layer in range(self.num_layers):
@@ -305,8 +305,7 @@ class LSTM(nn.Module):
         self, layer: int, x: Tensor, h0: Tensor | None, c0: Tensor | None, lengths: Tensor | None
     ) -> tuple[Tensor, Tensor, Tensor]:
         """One layer, both directions side by side: output ``[T, B, D*H']``, last h and c ``[D, B, *]``."""
-        names = self._names[layer]
-        d = 2 if self.bidirectional else 1
+        names, d = self._names[layer], self.num_directions
         held = self._held(names.recurrent)
         w_ih, w_hh, vectors = held[:d], held[d : 2 * d], held[2 * d :]
         biases = 2 * d if self.bias else 0
@@ -326,6 +325,10 @@ class LSTM(nn.Module):
             h, h_n, c_n = projected_lstm(x, w_ih, w_hh, self._held(names.projections), bias=bias, **common)
         else:
             h, h_n, c_n = lstm(x, w_ih, w_hh, bias=bias, **common)
+        return self._outputs(h, h_n, c_n)
+
+    def _outputs(self, h: Tensor, h_n: Tensor, c_n: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """What a layer gives, from what the op has given."""
         # Not h[0], whose derivative fills zeros and copies where this one's is a view.
         output = torch.cat((h[0], h[1]), dim=-1) if self.bidirectional else h.squeeze(0)
         return output, h_n, c_n if c_n.dtype == h_n.dtype else c_n.to(h_n.dtype)
@@ -341,8 +344,8 @@ class LSTM(nn.Module):
         made = same_again((x, None, None, None, *held), counts, self.cell, self.backend, self.recompute)
         if made is None:
             return None
-        h, h_n, c_n = made
-        return h.squeeze(0), (h_n, c_n if c_n.dtype == h_n.dtype else c_n.to(h_n.dtype))
+        output, h_n, c_n = self._outputs(*made)
+        return output, (h_n, c_n)
 
     def _held(self, names: Iterable[str]) -> list[Tensor]:
         # Looking up the dictionary costs a fifth of an attribute; weight_norm, parametrizations and DataParallel

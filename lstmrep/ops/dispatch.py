@@ -28,7 +28,9 @@ def direct_call(static: Static, flat: Flat, known: bool = False) -> Any:
     Args:
         known: none too if there has been no call like it, whose arguments were checked.
     """
-    return None if _listened() else direct.known(static, flat) if known else direct.found(static, flat)
+    if _listened():
+        return None
+    return direct.known(static, flat) if known else direct.found(static, flat)
 
 
 def forward_below_autograd(static: Static, flat: Flat) -> Outputs:
