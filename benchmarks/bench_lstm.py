@@ -104,7 +104,7 @@ def main(given: Sequence[str] | None = None) -> int:
     made = with_last_rates(made, options.problems, found)
     head.append(found.describe())
     print("", found.describe(), "", "lstmrep, and its time over the baseline's:", *report.summary(made), sep="\n")
-    print("", report.verdict(made), sep="\n")
+    print(*report.peephole_costs(made), "", report.verdict(made), sep="\n")
     files = report.save(folder, head, made)
     try:
         files.append(plot.draw(folder / "bench.png", made, head[0]))

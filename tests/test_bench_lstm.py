@@ -251,6 +251,13 @@ def test_the_summary_has_this_librarys_rows_over_the_baselines():
     ]
 
 
+def test_what_peepholes_cost_is_a_line_each():
+    made = [Row("p", "float32", "inference", "lstmrep", median=2.1, ratio=0.5)]
+    assert report.peephole_costs(made) == []
+    made += [Row("p", "float32", "inference", report.PLAIN, median=2.0), Row("q", "float32", "inference", "lstmrep")]
+    assert report.peephole_costs(made)[-1] == "- `p`, float32, inference: 1.05"
+
+
 def test_a_plot_is_left_out_without_matplotlib(monkeypatch, tmp_path, capsys):
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     with pytest.raises(ImportError):

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -15,6 +14,7 @@ from torch import nn
 import lstmrep
 from lstm_bench import rivals
 from lstm_bench.problems import INFERENCE, PASSES
+from lstm_bench.report import PLAIN
 from lstm_bench.torch_parts import EagerLSTM, TorchClassifier, TorchComposite, names_in_common
 from lstm_bench.ways import Way
 from lstm_bench.workload import Workload
@@ -36,6 +36,7 @@ class Contender:
         plan: what runs, in short.
         refusal: why it cannot take part, or ``""``.
         counted: its launches can be counted.
+        truth: what it is held against where that is not the problem.
     """
 
     label: str
@@ -47,6 +48,7 @@ class Contender:
     plan: str = ""
     refusal: str = ""
     counted: bool = True
+    truth: Workload | None = None
     module: nn.Module | None = field(default=None, repr=False)
 
 
@@ -64,6 +66,9 @@ def contenders(work: Workload, ways: Sequence[Way], compiled: bool) -> Iterator[
     p = work.problem
     if p.model != "lstm":
         return
+    if p.peephole:  # what they cost
+        plain = Workload(replace(p, peephole=False), work.dtype, work.device)
+        yield replace(_own(plain, Way(PLAIN)), truth=plain)
     if p.peephole and compiled:
         yield Contender("eager cell, torch.compile", lambda: _eager(work, compiled=True), counted=False)
     if work.device.type == "cpu" and work.dtype == torch.float32:
@@ -149,7 +154,7 @@ def plans(work: Workload, module: Any) -> list[Plan]:
     """Of each call of the op that this library's module makes, for training."""
     p = work.problem
     where, here = machine.planned(work.device)
-    return [plan(dataclasses.replace(asked, device=where), here) for asked in module.problems(p.B, p.T + p.predict)]
+    return [plan(replace(asked, device=where), here) for asked in module.problems(p.B, p.T + p.predict)]
 
 
 def short(made: Sequence[Plan]) -> str:

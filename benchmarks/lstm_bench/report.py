@@ -11,6 +11,7 @@ from pathlib import Path
 from lstmrep.files import write_text
 
 FILES = ("bench.csv", "bench.md")
+PLAIN = "lstmrep, no peepholes"  # what a layer with peepholes is also compared with
 
 
 @dataclass(frozen=True)
@@ -99,6 +100,16 @@ def summary(rows: Sequence[Row]) -> list[str]:
     return ["| " + " | ".join(line) + " |" for line in table]
 
 
+def peephole_costs(rows: Sequence[Row]) -> list[str]:
+    """The time of layers with peepholes over that of the same without, a line each; none where none was timed."""
+    plain = {(r.problem, r.dtype, r.passes): r.median for r in rows if r.backend == PLAIN and r.median}
+    own = [r for r in rows if r.backend == "lstmrep" and (r.problem, r.dtype, r.passes) in plain]
+    lines = [
+        f"- `{r.problem}`, {r.dtype}, {r.passes}: {r.median / plain[r.problem, r.dtype, r.passes]:.2f}" for r in own
+    ]
+    return ["", "With peepholes over without:", "", *lines] if lines else []
+
+
 def read_csv(file: Path) -> list[Row]:
     """What ``write_csv`` wrote."""
     kinds = {f.name: f.type for f in fields(Row)}
@@ -121,7 +132,15 @@ def write_markdown(file: Path, head: Sequence[str], rows: Sequence[Row], last: s
     cells = [[cell.replace("|", "\\|") for cell in row.cells()] for row in rows]
     table = [list(COLUMNS), ["---"] * len(COLUMNS), *cells]
     lines = ["# LSTM benchmark", "", *(f"- {text}" for text in head), f"- {last}", ""]
-    lines += ["`lstmrep`, and its time over the baseline's:", "", *summary(rows), "", "All rows:", ""]
+    lines += [
+        "`lstmrep`, and its time over the baseline's:",
+        "",
+        *summary(rows),
+        *peephole_costs(rows),
+        "",
+        "All rows:",
+        "",
+    ]
     lines += ["| " + " | ".join(row) + " |" for row in table]
     write_text(file, "\n".join([*lines, ""]))
 

@@ -60,24 +60,26 @@ def admit(one: Contender, gate: Gate) -> Row | None:
 
     Args:
         one: its module is kept in it.
-        gate: of the problem.
+        gate: of the problem; a contender that computes something else brings its own truth.
 
     Returns:
         None for one that may be timed, else its row, which says why not.
     """
-    work = gate.work
+    name = gate.work.problem.name
 
     def row(note: str, wrong: bool = False) -> Row:
-        return Row(work.problem.name, work.dtype_name, "all", one.label, one.plan, note=note, wrong=wrong)
+        return Row(name, gate.work.dtype_name, "all", one.label, one.plan, note=note, wrong=wrong)
 
     if one.refusal:
         return row(one.refusal)
+    if one.truth is not None:
+        gate = Gate(one.truth)
     try:
         with one.inside():
             one.module = one.make()
             for training in (False, True):
                 if (TRAINING if training else INFERENCE) in one.passes:
-                    gate.check(work.results(one.module, training), training, one.own)
+                    gate.check(gate.work.results(one.module, training), training, one.own)
     except WrongError as why:
         return row(f"wrong result, {why}", wrong=True)
     except Exception as why:
