@@ -12,9 +12,11 @@ from typing import Any
 
 import torch
 
-# A turn lasts at least this long, so that the clock's own cost and its resolution do not count.
-TURN_SECONDS = 4e-3
-MOST_CALLS = 100
+# A turn lasts at least this long and begins with a call that is not timed: the turn before has emptied the caches, and
+# the floor's rates are those of one product after the other. A longer call empties them itself.
+TURN_SECONDS = 20e-3
+LONG_SECONDS = 0.1
+MOST_CALLS = 200
 LEAST_ROUNDS, MOST_ROUNDS = 5, 40
 
 
@@ -30,6 +32,7 @@ class Turn:
     call: Callable[[], object]
     inside: Callable[[], AbstractContextManager[Any]]
     calls: int = 1
+    warms: bool = True  # a turn begins with a call that is not timed
     times: list[float] = field(default_factory=list)  # milliseconds a call, one each round
 
     def capture(self) -> None:
@@ -63,8 +66,8 @@ def captured(call: Callable[[], Any], before: int = 1) -> tuple[Callable[[], Non
 def take_turns(turns: Sequence[Turn], device: torch.device, seconds: float, rounds: int = 0) -> None:
     """Fill ``times`` of all, as many rounds for each.
 
-    Each turn begins with a call that is not timed, unless that would take long: the turn before has emptied the caches,
-    and where a kernel is forced its plan is made anew.
+    Each turn of short calls begins with one that is not timed, and on a GPU each turn: where a kernel is forced its plan
+    is made anew.
 
     Args:
         turns: who takes part; every round begins with another of them.
@@ -78,7 +81,8 @@ def take_turns(turns: Sequence[Turn], device: torch.device, seconds: float, roun
             turn.call()  # plans, library handles, the allocator
             once = milliseconds(device, turn.call, 1) / 1e3
         turn.calls = max(1, min(MOST_CALLS, int(TURN_SECONDS / max(once, 1e-9))))
-        spent += once * (turn.calls + 1)
+        turn.warms = once < LONG_SECONDS or device.type == "cuda"
+        spent += once * (turn.calls + turn.warms)
     wanted = rounds or max(LEAST_ROUNDS, min(MOST_ROUNDS, int(seconds / max(spent, 1e-9))))
     was_on = gc.isenabled()
     gc.collect()
@@ -87,7 +91,7 @@ def take_turns(turns: Sequence[Turn], device: torch.device, seconds: float, roun
         for k in range(wanted):
             for turn in [*turns[k % len(turns) :], *turns[: k % len(turns)]]:
                 with turn.inside():
-                    if turn.calls > 1 or device.type == "cuda":
+                    if turn.warms:
                         turn.call()
                     turn.times.append(milliseconds(device, turn.call, turn.calls))
     finally:
