@@ -66,8 +66,8 @@ def captured(call: Callable[[], Any], before: int = 1) -> tuple[Callable[[], Non
 def take_turns(turns: Sequence[Turn], device: torch.device, seconds: float, rounds: int = 0) -> None:
     """Fill ``times`` of all, as many rounds for each.
 
-    Each turn of short calls begins with one that is not timed, and on a GPU each turn: where a kernel is forced its plan
-    is made anew.
+    Each turn of short calls begins with one that is not timed, and each on a GPU: where a kernel is forced its plan is
+    made anew.
 
     Args:
         turns: who takes part; every round begins with another of them.
