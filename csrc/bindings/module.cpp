@@ -11,6 +11,7 @@
 #include "bindings/cpu.h"
 #include "bindings/cuda.h"
 #include "bindings/direct_call.h"
+#include "bindings/pooled_tensor.h"
 #include "common/pages.h"
 
 #if !defined(LSTMREP_VERSION) || !defined(LSTMREP_CUDA_ARCHS)
@@ -50,6 +51,8 @@ void define_cpu(py::module_& m) {
   using py::arg;
   m.def("advise_huge_pages", advise_huge_pages, arg("address"), arg("bytes"));
   m.def("offer_pages", offer_pages, arg("address"), arg("bytes"));
+  m.def("pooled_tensor", pooled_tensor, arg("dtype"), arg("sizes"));
+  m.def("clear_pool", clear_pool);
   m.def("cpu_isas_built", cpu::isas_built);
   m.def("cpu_isas_usable", cpu::isas_usable);
   m.def("cpu_isa", cpu::isa);

@@ -1,6 +1,6 @@
-"""Fresh buffers. All memory comes from torch; under LSTMREP_POISON=1 it starts as NaN, so a value that a kernel
-forgot to write, or read before writing, shows.  Large ones on the CPU ask for large pages: the first touch of a page
-of 4 KiB takes the system longer than a kernel takes to fill it."""
+"""Fresh buffers, as tensors. Under LSTMREP_POISON=1 they start as NaN, so a value that a kernel forgot to write, or
+read before writing, shows. On the CPU the first touch of a page can take the system longer than a kernel takes to fill
+it: large results come from a pool of blocks, scratch stays with its thread, and what is large asks for large pages."""
 
 from __future__ import annotations
 
@@ -12,12 +12,14 @@ import torch
 from torch import Tensor
 
 from lstmrep import env, native
+from lstmrep.backends.tensors import DTYPE_CODE
 
 # Asked once: this is on the way of every call.
 POISON = env.poison()
 
 
 LARGE = 4 << 20  # bytes: two large pages
+POOLED = 256 << 10  # bytes: results from here on come from the pool, 64 pages
 KEPT = 8 << 20  # bytes of scratch that a thread keeps for each use
 OFFERED = 1 << 30  # the same where it is offered to the system after each use
 
@@ -35,9 +37,19 @@ _kept = _Kept()
 
 def empty(shape: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> Tensor:
     """An uninitialised tensor, or one full of NaN when poisoning is on."""
-    if POISON and dtype.is_floating_point:
-        return torch.full(shape, float("nan"), dtype=dtype, device=device)
-    return _advised(torch.empty(shape, dtype=dtype, device=device))
+    if math.prod(shape) * dtype.itemsize >= POOLED and device.type == "cpu" and dtype in DTYPE_CODE:
+        made = _pooled(shape, dtype)
+    else:
+        made = torch.empty(shape, dtype=dtype, device=device)
+    return made.fill_(float("nan")) if POISON and dtype.is_floating_point else made
+
+
+def _pooled(shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
+    """On the CPU, from the pool (csrc/common/block_pool.h), to which it goes back with the last tensor on it."""
+    if native.reason():
+        return torch.empty(shape, dtype=dtype)
+    made: Tensor = torch._C._from_dlpack(native.module().pooled_tensor(DTYPE_CODE[dtype], shape))
+    return made
 
 
 def fresh_like(large: bool) -> Callable[[Tensor], Tensor]:
@@ -49,26 +61,21 @@ def fresh_like(large: bool) -> Callable[[Tensor], Tensor]:
 
 
 def _fresh_like(prototype: Tensor) -> Tensor:
-    made = torch.empty_like(prototype)
-    return _advised(made.fill_(float("nan")) if POISON else made)
+    return empty(tuple(prototype.shape), prototype.dtype, prototype.device)
 
 
 def product(a: Tensor, b: Tensor) -> Tensor:
     """``a @ b`` of two matrices, into memory like that of ``empty``."""
-    if a.shape[0] * b.shape[1] * a.element_size() < LARGE or a.device.type != "cpu":
+    if a.shape[0] * b.shape[1] * a.element_size() < POOLED or a.device.type != "cpu":
         return torch.mm(a, b)
     return torch.mm(a, b, out=empty((a.shape[0], b.shape[1]), a.dtype, a.device))
 
 
-def _advised(buffer: Tensor) -> Tensor:
-    if buffer.nbytes >= LARGE and buffer.device.type == "cpu" and not native.reason():
-        native.module().advise_huge_pages(buffer.data_ptr(), buffer.nbytes)
-    return buffer
-
-
 def workspace(size: int, device: torch.device) -> Tensor:
     """``size`` bytes of scratch. Poison is 0xFF everywhere: NaN in every floating-point format."""
-    buffer = _advised(torch.empty(size, dtype=torch.uint8, device=device))
+    buffer = torch.empty(size, dtype=torch.uint8, device=device)
+    if size >= LARGE and device.type == "cpu" and not native.reason():
+        native.module().advise_huge_pages(buffer.data_ptr(), size)
     return buffer.fill_(0xFF) if POISON else buffer
 
 

@@ -128,7 +128,7 @@ def _made(static: Static, tensors: Flat) -> Any:
 
     frames, gates = (1, s.T, s.B), s.T * s.B * 4 * s.H * s.dtype.itemsize
     weights = 4 * s.H * max(s.I, s.H) * s.dtype.itemsize
-    large = max(gates, weights, s.T * s.B * max(s.I, s.H) * s.compute.itemsize) >= memory.LARGE
+    large = max(gates, weights, s.T * s.B * max(s.I, s.H) * s.compute.itemsize) >= memory.POOLED
     call = native.module().DirectCall(
         DTYPE_CODE[s.dtype],
         CELL_CODE[cell],
