@@ -3,7 +3,9 @@
 import copy
 import os
 import pickle
+import re
 import threading
+from pathlib import Path
 
 import pytest
 import torch
@@ -16,6 +18,7 @@ pytestmark = pytest.mark.skipif(bool(native.reason()), reason=f"no native module
 
 CPU = torch.device("cpu")
 MIB = 1 << 20
+SMAPS = Path("/proc/self/smaps_rollup")
 
 
 @pytest.fixture(autouse=True)
@@ -70,6 +73,25 @@ def test_what_waits_is_bounded(pool):
         del blocks[0]
     assert memory._pooled((64 * MIB,), torch.float32).data_ptr() == newest, "of equal blocks the last"
     assert 768 * MIB <= pool.clear_pool() <= 1024 * MIB
+
+
+@pytest.mark.skipif(not SMAPS.exists(), reason="no /proc/self/smaps_rollup: what was offered cannot be seen")
+def test_the_system_may_take_what_waits_beyond_the_kept_part(pool):
+    if not pool.offer_pages(0, 0):
+        pytest.skip("the system takes no offers of pages")
+
+    def offered():
+        (found,) = re.findall(r"^LazyFree: +(\d+) kB", SMAPS.read_text(), re.M)
+        return int(found) << 10
+
+    before = offered()
+    blocks = [memory._pooled((4 * MIB,), torch.float32).zero_() for _ in range(4)]  # 16 MiB each: what is kept
+    blocks.clear()
+    assert offered() <= before
+    blocks = [memory._pooled((4 * MIB,), torch.float32).zero_() for _ in range(7)]
+    blocks.clear()
+    assert offered() >= before + 32 * MIB
+    assert pool.clear_pool() == 7 * 16 * MIB
 
 
 def test_blocks_come_back_from_any_thread(pool):
@@ -158,6 +180,14 @@ def test_a_gradient_does_what_any_gradient_does(tmp_path, pool):
 def test_bad_sizes_are_told(dtype, sizes, said, pool):
     with pytest.raises(ValueError, match=said):
         pool.pooled_tensor(dtype, sizes)
+
+
+def test_too_little_memory_is_told(pool):
+    waits = floats(MIB)
+    del waits
+    with pytest.raises(RuntimeError, match=f"no memory for a result of {1 << 52} bytes"):
+        pool.pooled_tensor(0, [1 << 50])
+    assert pool.clear_pool() == 0, "what waited was tried first"
 
 
 def test_a_capsule_that_no_one_takes_gives_its_block_back(pool):

@@ -43,7 +43,11 @@ inline py::object pooled_tensor(int dtype, const std::vector<int64_t>& sizes) {
   auto made = std::make_unique<PooledTensor>();
   made->sizes = sizes;
   made->block = BlockPool::shared().take(bytes);
-  if (!made->block.address) throw std::bad_alloc();
+  if (!made->block.address) {
+    throw std::runtime_error("lstmrep: there is no memory for a result of " +
+                             std::to_string(bytes) +
+                             " bytes; make the batch or the layer smaller.");
+  }
   made->deleter = PooledTensor::drop;
   TensorView& view = made->view;
   view = {};

@@ -54,7 +54,9 @@ class BlockPool {
     }
     const size_t alignment = bytes < kLarge ? kPage : size_t{2} << 20;
     void* address = nullptr;
-    if (posix_memalign(&address, alignment, bytes)) return {};
+    while (posix_memalign(&address, alignment, bytes)) {
+      if (clear() == 0) return {};
+    }
     if (bytes >= kLarge) advise_huge_pages(reinterpret_cast<uintptr_t>(address), bytes);
     return {address, bytes};
   }
@@ -65,11 +67,7 @@ class BlockPool {
     bytes_ += block.bytes;
     kept_ += block.bytes;
     for (auto it = waiting_.begin(); kept_ > kKept;) {
-      if (it->offered || offer(*it)) {
-        ++it;
-      } else {
-        give_up(it);
-      }
+      it = it->offered || offer(*it) ? it + 1 : give_up(it);
     }
     while (bytes_ > kWaiting) give_up(waiting_.begin());
   }
@@ -103,15 +101,15 @@ class BlockPool {
     return one.offered;
   }
 
-  void forget(Place place) {
+  // Both return what stands behind it.
+  Place forget(Place place) {
     bytes_ -= place->block.bytes;
     if (!place->offered) kept_ -= place->block.bytes;
-    waiting_.erase(place);
+    return waiting_.erase(place);
   }
-
-  void give_up(Place place) {
+  Place give_up(Place place) {
     free(place->block.address);
-    forget(place);
+    return forget(place);
   }
 
   std::mutex mutex_;
