@@ -13,6 +13,7 @@ import torch
 import lstmrep
 from lstmrep import native
 from lstmrep.backends import memory
+from lstmrep.testing.memory import peak_bytes
 
 pytestmark = pytest.mark.skipif(bool(native.reason()), reason=f"no native module, no pool: {native.reason()}")
 
@@ -147,6 +148,14 @@ def test_steps_of_one_size_take_the_same_blocks_again(sizes, pool):
     for _ in range(3):
         training(layer, x)
     assert pool.clear_pool() == first
+
+
+def test_a_profiler_sees_all_that_a_step_takes(pool):
+    layer, x = lstmrep.LSTM(256, 256, backend="cpu"), torch.randn(20, 16, 256)
+    training(layer, x)
+    pool.clear_pool()
+    assert peak_bytes(lambda: training(layer, x)) > layer.weight_ih_l0.nbytes + layer.weight_hh_l0.nbytes
+    assert pool.clear_pool() == 0
 
 
 def test_gradients_that_are_held_keep_their_values(pool):

@@ -14,6 +14,7 @@ from torch import Tensor
 from lstmrep import env, native
 from lstmrep.backends.tensors import DTYPE_CODE
 
+_profiling = torch._C._autograd._profiler_enabled
 # Asked once: this is on the way of every call.
 POISON = env.poison()
 
@@ -45,8 +46,11 @@ def empty(shape: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> T
 
 
 def _pooled(shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
-    """On the CPU, from the pool (csrc/common/block_pool.h), to which it goes back with the last tensor on it."""
-    if native.reason():
+    """On the CPU, from the pool (csrc/common/block_pool.h), to which it goes back with the last tensor on it.
+
+    While a profiler looks on it comes from torch, which tells profilers what it allocates.
+    """
+    if native.reason() or _profiling():
         return torch.empty(shape, dtype=dtype)
     made: Tensor = torch._C._from_dlpack(native.module().pooled_tensor(DTYPE_CODE[dtype], shape))
     return made
