@@ -90,7 +90,7 @@ def cpu_backward(
     d_h0: int,  # [N, B, H] S, out, or 0
     d_c0: int,  # [N, B, H] C, out, or 0
     d_bias: int,  # [N, 4H] V, out, or 0
-    d_peephole: int,  # [N, 3, H] V, out, or 0
+    d_peephole: Sequence[int],  # 3 N addresses of [H] V, out, or empty
     workspace: int,  # cpu_workspace_bytes, 64-byte aligned, scratch
 ) -> None: ...
 def cpu_gradients_workspace_bytes(

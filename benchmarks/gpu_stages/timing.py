@@ -79,7 +79,7 @@ def _ways(setup: Setup) -> list[Way]:
 
 def _cells(setup: Setup, work: Workload, able: Sequence[Contender], passes: str) -> Iterator[tuple[str, str]]:
     """Of each contender its time, and that of its replay."""
-    turns = [Turn(functools.partial(work.run, one.module, passes), one.inside) for one in able]
+    turns = [Turn(work.passing(one.module, passes), one.inside) for one in able]
     take_turns(turns, setup.device, 0.0, rounds=1 if setup.emulated else ROUNDS)
     if setup.emulated:
         yield from [(NOT_TIMED, NOT_TIMED)] * len(able)

@@ -92,7 +92,7 @@ def admit(one: Contender, gate: Gate) -> Row | None:
 
 def time_pass(work: Workload, taking: Sequence[Contender], one_pass: str, rates: Rates, clock: Clock) -> Iterator[Row]:
     """Time those that were admitted; rows come in their order."""
-    turns = [Turn(lambda c=c: work.run(c.module, one_pass), c.inside) for c in taking]
+    turns = [Turn(work.passing(c.module, one_pass), c.inside) for c in taking]
     launches = [_launches(c, turn) for c, turn in zip(taking, turns, strict=True)]
     if clock.graphs:
         for turn in turns:

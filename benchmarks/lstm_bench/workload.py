@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import torch
@@ -79,17 +80,20 @@ class Workload:
         other.grad = self.grad.to(dtype)
         return other
 
-    def run(self, module: nn.Module, passes: str) -> object:
-        """What is timed: the pass and nothing else."""
-        training = passes == TRAINING
-        with torch.set_grad_enabled(passes != INFERENCE):
-            made = self._forward(module)
-            if not training:
-                return made
-            wanted = list(module.parameters())
-            if self.problem.model == "lstm":
-                return torch.autograd.grad(made[0], [self.frames, *wanted], self.grad)
-            return torch.autograd.grad(made["loss"], wanted)
+    def passing(self, module: nn.Module, passes: str) -> Callable[[], object]:
+        """What is timed: the pass and nothing else, the parameters at hand."""
+        wanted = list(module.parameters()) if passes == TRAINING else []
+
+        def run() -> object:
+            with torch.set_grad_enabled(passes != INFERENCE):
+                made = self._forward(module)
+                if passes != TRAINING:
+                    return made
+                if self.problem.model == "lstm":
+                    return torch.autograd.grad(made[0], [self.frames, *wanted], self.grad)
+                return torch.autograd.grad(made["loss"], wanted)
+
+        return run
 
     def results(self, module: nn.Module, training: bool) -> Results:
         """All outputs, and for training all gradients, under this library's names."""

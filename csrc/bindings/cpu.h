@@ -52,10 +52,11 @@ inline CpuProblem problem_of(int dtype, int threads, bool packed, bool by_rows, 
 }
 
 // The addresses of a list of `count` arrays.
-inline std::vector<const void*> pointers(const char* name, const std::vector<Address>& addresses,
-                                         int64_t count) {
+template <class Pointer = const void*>
+std::vector<Pointer> pointers(const char* name, const std::vector<Address>& addresses,
+                              int64_t count) {
   list_length(name, addresses.size(), count);
-  std::vector<const void*> list;
+  std::vector<Pointer> list;
   for (const Address address : addresses) {
     not_null(name, address, 1);
     list.push_back(pointer(address));
@@ -158,14 +159,16 @@ inline void cpu_backward(int dtype, int cell, int threads, bool packed, bool by_
                          bool vectors_as_io, std::vector<Address> peephole, Address c0,
                          Address lengths, std::vector<bool> reverse, Address gates, Address c,
                          Address grad_h, Address grad_h_n, Address grad_c_n, Address d_gates,
-                         Address d_h0, Address d_c0, Address d_bias, Address d_peephole,
-                         Address workspace) {
+                         Address d_h0, Address d_c0, Address d_bias,
+                         std::vector<Address> d_peephole, Address workspace) {
   OwnedProblem owned(problem_of(dtype, threads, packed, by_rows, n, t, b, h, 0), cell, w_hh,
                      vectors_as_io, peephole, reverse);
   not_null("gates", gates, n * t * b);
   not_null("c", c, n * t * b);
   not_null("d_gates", d_gates, n * t * b);
   not_null("workspace", workspace, n * h);
+  const std::vector<void*> peephole_sums =
+      pointers<void*>("d_peephole", d_peephole, d_peephole.empty() ? 0 : 3 * n);
   CpuBackwardArgs args = {};
   args.p = owned.p;
   args.p.c0 = pointer(c0);
@@ -180,7 +183,7 @@ inline void cpu_backward(int dtype, int cell, int threads, bool packed, bool by_
   args.d_h0 = pointer(d_h0);
   args.d_c0 = pointer(d_c0);
   args.d_bias = pointer(d_bias);
-  args.d_peephole = pointer(d_peephole);
+  args.d_peephole = peephole_sums.empty() ? nullptr : peephole_sums.data();
   py::gil_scoped_release release;
   cpu::backward(args);
 }

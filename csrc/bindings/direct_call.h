@@ -19,7 +19,7 @@ class DirectCall {
  public:
   // Of one kind of call. `fresh` makes a tensor like the one it is given; `like` are tensors like
   // h [1, T, B, H], h_n, c_n [1, B, H], gates [1, T, B, 4H], c [1, T, B, H], x [T, B, I], one bias
-  // [4H], and the peepholes in one [3, H].
+  // [4H], and one peephole [H].
   DirectCall(int dtype, int cell, int threads, bool packed, bool by_rows, int64_t t, int64_t b,
              int64_t h, int64_t i, bool vectors_as_io, int bias_parts, bool peephole, bool reverse,
              int gradients_threads, py::object fresh, py::tuple like)
@@ -91,7 +91,12 @@ class DirectCall {
     const py::object d_x = wanted(kX, 1) ? made(kLikeX) : py::none();
     const py::object d_h0 = like(kH0), d_c0 = like(kC0), d_w_ih = like(kWIh), d_w_hh = like(kWHh);
     const py::object d_bias = vectors && bias_parts_ ? made(kOneBias) : py::none();
-    const py::object d_peephole = vectors && peepholes_ ? made(kPeepholes) : py::none();
+    py::object d_peephole[3] = {py::none(), py::none(), py::none()};
+    void* d_peephole_at[3];
+    for (int k = 0; vectors && k < peepholes_; ++k) {
+      d_peephole[k] = made(kOnePeephole);
+      d_peephole_at[k] = address(d_peephole[k]);
+    }
 
     Inputs in(*this, tensors, kPassed);
     CpuBackwardArgs b = {};
@@ -105,7 +110,7 @@ class DirectCall {
     b.d_h0 = address(d_h0);
     b.d_c0 = address(d_c0);
     b.d_bias = address(d_bias);
-    b.d_peephole = address(d_peephole);
+    b.d_peephole = vectors && peepholes_ ? d_peephole_at : nullptr;
 
     CpuGradientsArgs g = sizes_;
     g.d_gates = pointer(d_gates);
@@ -133,15 +138,12 @@ class DirectCall {
     put(kWIh, d_w_ih);
     put(kWHh, d_w_hh);
     for (int k = 0; k < bias_parts_; ++k) put(biases + k, d_bias);
-    const py::object parts = d_peephole.is_none() ? py::none() : d_peephole.attr("unbind")();
-    for (int k = 0; k < peepholes_; ++k) {
-      put(peepholes + k, parts.is_none() ? parts : py::object(parts[py::int_(k)]));
-    }
+    for (int k = 0; k < peepholes_; ++k) put(peepholes + k, d_peephole[k]);
     return out;
   }
 
  private:
-  enum Like { kH, kHn, kCn, kGates, kC, kLikeX, kOneBias, kPeepholes, kLikes };
+  enum Like { kH, kHn, kCn, kGates, kC, kLikeX, kOneBias, kOnePeephole, kLikes };
   enum Input { kX, kH0, kC0, kLengths, kWIh, kWHh, kBias };  // peepholes follow the biases
   // Of a backward pass, before the inputs.
   enum Passed { kGradH, kGradHn, kGradCn, kSavedH, kSavedGates, kSavedC, kPassed };

@@ -7,8 +7,9 @@
 // buffer, so each step needs a single barrier, and none where threads own rows. dh and dc stay in
 // C; the gate gradients that recur are operands (operand.h). A row enters at its last
 // active step, t = length - 1, with grad_h_n and grad_c_n; later steps only write zeros.
-// Bias and peephole sums: kRowBlock rows of a step in C, in order, then over T and over the
-// blocks in double: the same whatever the number of threads and whatever they own. Equations:
+// Bias and peephole sums: kRowBlock rows of a step, or of as many steps as have so many rows, in C,
+// in order, then over T and over the blocks in double: the same whatever the number of threads and
+// whatever they own. Equations:
 // cell/lstm_cell.h. Not done here: the weight gradient, which is one GEMM over all steps.
 #pragma once
 
@@ -74,6 +75,22 @@ struct Backward {
     }
   }
 
+  // Of the steps whose rows are summed together in C, which are more than one where the batch is
+  // small: is a step the first of them to run, the last?
+  struct Together {
+    bool first, last;
+  };
+  Together together(int64_t t) const {
+    const int64_t steps = p.b > 0 && p.b < kRowBlock ? kRowBlock / p.b : 1;
+    return {t + 1 == p.t || (t + 1) % steps == 0, t % steps == 0};
+  }
+
+  // Where the sums of a block of rows stand, for a vector of units: one at every 4 * kL.
+  struct Sums {
+    C* recent;       // of the steps summed together so far
+    double* totals;  // of those before
+  };
+
   // What a step reads and writes of a row.
   struct Row {
     bool active, last;  // last: its last active step
@@ -89,11 +106,11 @@ struct Backward {
   }
 
   // The cell's backward of up to kRowBlock rows from b0 on in a step, on one vector of units from
-  // u, whole or not; their sums are added to totals. In two loops, as in forward: tanh of c first.
+  // u, whole or not. In two loops, as in forward: tanh of c first.
   // products: [rows, stride], from row b0 on, read only before a row's last active step.
   template <bool kWhole>
   void cells(int64_t n, int64_t b0, int64_t count, const Row* rows, int64_t t, int64_t u,
-             const C* products, int64_t stride, double* totals) const {
+             const C* products, int64_t stride, Together steps, Sums held) const {
     using Math = typename MathOf<C>::type;
     const C* c0 = static_cast<const C*>(p.c0);                 // [N, B, H], may be null
     const S* gates = static_cast<const S*>(args.gates);        // [N, T, B, 4H]
@@ -108,8 +125,12 @@ struct Backward {
     for (int64_t j = 0; j < count; ++j) {
       squashed[j] = cell_squashed<kCell, Math>(load_first<V>(c + rows[j].at * size + u, units));
     }
-    GateValues<V> sums = {};
-    V sum_i = {}, sum_f = {}, sum_o = {};  // for the peepholes
+    V sums[kSums] = {};
+    // Two loops of a known length each: of one whose length is not, the sums would not stay in
+    // registers.
+    const auto take = [&](int q) { sums[q] = load_raw<V>(held.recent + q * 4 * kL); };
+    for (int q = 0; q < kGates && !steps.first; ++q) take(q);
+    for (int q = kGates; q < kSums && !steps.first && args.d_peephole; ++q) take(q);
     for (int64_t j = 0; j < count; ++j) {
       const Row row = rows[j];
       const int64_t b = b0 + j;
@@ -143,14 +164,14 @@ struct Backward {
         store_both<S>(kept + size, d + size, out.d.f, units);
         store_both<S>(kept + 2 * size, d + 2 * size, out.d.g, units);
         store_both<S>(kept + 3 * size, d + 3 * size, out.d.o, units);
-        sums.i += out.d.i;
-        sums.f += out.d.f;
-        sums.g += out.d.g;
-        sums.o += out.d.o;
+        sums[0] += out.d.i;
+        sums[1] += out.d.f;
+        sums[2] += out.d.g;
+        sums[3] += out.d.o;
         if (args.d_peephole) {
-          sum_i += c_prev * out.d.i;
-          sum_f += c_prev * out.d.f;
-          sum_o += load_first<V>(c + row.at * size + u, units) * out.d.o;
+          sums[4] += c_prev * out.d.i;
+          sums[5] += c_prev * out.d.f;
+          sums[6] += load_first<V>(c + row.at * size + u, units) * out.d.o;
         }
       } else {
         for (int g = 0; g < kGates; ++g) {
@@ -158,21 +179,15 @@ struct Backward {
         }
       }
     }
-    const auto add = [&](int q, V sum) {
+    const auto keep = [&](int q) {
+      if (!steps.last) return store_raw(held.recent + q * 4 * kL, sums[q]);
       C lanes[kL];
-      store_raw(lanes, sum);
-      for (int lane = 0; lane < kL; ++lane) {
-        totals[q * 4 * kL + lane] += static_cast<double>(lanes[lane]);
-      }
+      store_raw(lanes, sums[q]);
+      double* totals = held.totals + q * 4 * kL;
+      for (int lane = 0; lane < kL; ++lane) totals[lane] += static_cast<double>(lanes[lane]);
     };
-    add(0, sums.i);
-    add(1, sums.f);
-    add(2, sums.g);
-    add(3, sums.o);
-    if (!args.d_peephole) return;
-    add(4, sum_i);
-    add(5, sum_f);
-    add(6, sum_o);
+    for (int q = 0; q < kGates; ++q) keep(q);
+    for (int q = kGates; q < kSums && args.d_peephole; ++q) keep(q);
   }
 
   // Where d_t W_hh of a panel stands: a vector v of row b at at(b, v).
@@ -248,6 +263,7 @@ struct Backward {
 
   void step(const Part& part, int64_t panel, int64_t t, Products products) const {
     const int64_t n = part.n, u0 = panel * 4 * kL;
+    const Together steps = together(t);
     if (p.packed && t + 1 < p.t) {
       if (p.b > 1) ask_for(part, panel, t);
       product(part, panel, t + 1, products.first);
@@ -260,11 +276,11 @@ struct Backward {
       for (int v = 0; v < 4 && u0 + v * kL < p.h; ++v) {
         const int64_t u = u0 + v * kL;
         const C* first = products.at(b0, v);
-        double* totals = scratch.totals + at + v * kL;
+        const Sums sums = {scratch.recent + at + v * kL, scratch.totals + at + v * kL};
         if (p.h - u >= kL) {
-          cells<true>(n, b0, count, rows, t, u, first, products.stride, totals);
+          cells<true>(n, b0, count, rows, t, u, first, products.stride, steps, sums);
         } else {
-          cells<false>(n, b0, count, rows, t, u, first, products.stride, totals);
+          cells<false>(n, b0, count, rows, t, u, first, products.stride, steps, sums);
         }
       }
     }
@@ -313,7 +329,7 @@ struct Backward {
         if (q < kGates) {
           put(args.d_bias, (n * kGates + q) * p.h + u, load_raw<V>(sums), p.h - u);
         } else {
-          put(args.d_peephole, (n * kPeepholes + q - kGates) * p.h + u, load_raw<V>(sums), p.h - u);
+          put(args.d_peephole[n * kPeepholes + q - kGates], u, load_raw<V>(sums), p.h - u);
         }
       }
     }

@@ -50,16 +50,16 @@ struct CpuForwardArgs {
 
 struct CpuBackwardArgs {
   CpuProblem p;
-  const void* gates;     // [N, T, B, 4H] S
-  const void* c;         // [N, T, B, H] C
-  const void* grad_h;    // [N, T, B, H] S, may be null: zeros
-  const void* grad_h_n;  // [N, B, H] S, may be null: zeros
-  const void* grad_c_n;  // [N, B, H] C, may be null: zeros
-  void* d_gates;         // [N, T, B, 4H] S, out, may be gates
-  void* d_h0;            // [N, B, H] S, out, may be null
-  void* d_c0;            // [N, B, H] C, out, may be null
-  void* d_bias;          // [N, 4H] V, out, may be null
-  void* d_peephole;      // [N, 3, H] V, out, may be null
+  const void* gates;        // [N, T, B, 4H] S
+  const void* c;            // [N, T, B, H] C
+  const void* grad_h;       // [N, T, B, H] S, may be null: zeros
+  const void* grad_h_n;     // [N, B, H] S, may be null: zeros
+  const void* grad_c_n;     // [N, B, H] C, may be null: zeros
+  void* d_gates;            // [N, T, B, 4H] S, out, may be gates
+  void* d_h0;               // [N, B, H] S, out, may be null
+  void* d_c0;               // [N, B, H] C, out, may be null
+  void* d_bias;             // [N, 4H] V, out, may be null
+  void* const* d_peephole;  // 3 N pointers to [H] V, out; may be null
 };
 
 // Of one recurrence.

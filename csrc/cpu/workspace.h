@@ -120,6 +120,7 @@ struct BackwardScratch {
   C* products;          // [threads, B to the next tile, 4, lanes];
                         // [B, N, panels, 4, lanes] where W_hh is not packed
   double* totals;       // [N, row blocks, panels, 7, 4 * lanes]
+  C* recent;            // the same
   bool far;             // as in ForwardScratch
 
   BackwardScratch(const CpuProblem& p, Carver& carver) {
@@ -134,6 +135,7 @@ struct BackwardScratch {
     const int64_t rows = p.packed ? p.threads * (p.b + kTileRows) : p.n * panels * p.b;
     products = carver.take<C>(rows * 4 * kLanes<C>);
     totals = carver.take<double>(p.n * row_blocks(p) * panels * 7 * 4 * kLanes<C>);
+    recent = carver.take<C>(p.n * row_blocks(p) * panels * 7 * 4 * kLanes<C>);
   }
 };
 

@@ -153,7 +153,7 @@ def _made(static: Static, tensors: Flat) -> Any:
             like(s.compute, *frames, s.H),
             like(s.dtype, s.T, s.B, s.I),
             like(kind, 4 * s.H),
-            like(kind, 3, s.H),
+            like(kind, s.H),
         ),
     )
     scratch = call.forward_bytes if passed is None else max(call.backward_bytes, gates)

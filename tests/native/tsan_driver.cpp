@@ -183,10 +183,14 @@ uint64_t run(CpuProblem p) {
 
   Bytes d_gates(gates.size()), d_h0(h0.size()), d_c0(c0.size());
   Bytes d_bias(bias.size()), d_peephole(peephole.size());
+  std::vector<void*> d_peepholes;
+  for (int64_t j = 0; j < 3 * p.n; ++j) {
+    d_peepholes.push_back(d_peephole.data() + static_cast<size_t>(j * p.h) * sizeof(float));
+  }
   Bytes backward_space(kernels().workspace_bytes(p, true) + 64, '\xff');
   p.workspace = aligned(backward_space);
   kernels().backward({p, gates.data(), c.data(), grad_h.data(), grad_h_n.data(), grad_c_n.data(),
-                      d_gates.data(), d_h0.data(), d_c0.data(), d_bias.data(), d_peephole.data()});
+                      d_gates.data(), d_h0.data(), d_c0.data(), d_bias.data(), d_peepholes.data()});
 
   uint64_t sum = 14695981039346656037u;
   for (const Bytes* out :
