@@ -155,6 +155,7 @@ class DirectCall:
         self,
         flat: tuple[Any, ...],  # x, h0, c0, None, w_ih, w_hh, biases, peepholes
         training: bool,  # gates and c are wanted
+        layer: bool,  # h as [T, B, H], not [1, T, B, H]
         workspace: int,  # forward_bytes, 64-byte aligned, scratch
     ) -> tuple[Any, ...]: ...  # h, h_n, c_n, gates, c
     def backward(

@@ -33,8 +33,8 @@ def taken(monkeypatch):
     def watch(name):
         real = getattr(direct, name)
 
-        def watched(*arguments):
-            made = real(*arguments)
+        def watched(*arguments, **options):
+            made = real(*arguments, **options)
             names.extend([name] if made is not None else [])
             return made
 
@@ -318,7 +318,7 @@ def test_what_has_no_signature():
 
 def test_a_direct_call_refuses_what_is_not_there():
     direct.readable()
-    like = tuple(torch.zeros(()) for _ in range(8))
+    like = tuple(torch.zeros(()) for _ in range(9))
     sizes = {"dtype": 0, "cell": 0, "threads": 1, "packed": True, "by_rows": False, "T": 1, "B": 1, "H": 1, "I": 1}
     rest = {"vectors_as_io": False, "bias_parts": 0, "peephole": False, "reverse": False, "gradients_threads": 1}
     given = {**sizes, **rest, "fresh": torch.empty_like, "like": like}
@@ -328,10 +328,10 @@ def test_a_direct_call_refuses_what_is_not_there():
     call = _native.DirectCall(**given)
     scratch = torch.zeros(call.forward_bytes, dtype=torch.uint8)
     tensors = [torch.zeros(1, 1, 1), None, None, None, torch.zeros(4, 1), torch.zeros(4, 1)]
-    call.forward(tuple(tensors), False, scratch.data_ptr())
+    call.forward(tuple(tensors), False, False, scratch.data_ptr())
     for wrong in ([3, *tensors[1:]], [None, *tensors[1:]], tensors[:4]):
         with pytest.raises((ValueError, IndexError)):
-            call.forward(tuple(wrong), False, scratch.data_ptr())
+            call.forward(tuple(wrong), False, False, scratch.data_ptr())
 
 
 @pytest.mark.parametrize("batch_first", [False, True])
@@ -371,6 +371,41 @@ def test_a_modules_call_like_one_before_gives_the_same(bias, peephole, monkeypat
     monkeypatch.setattr(direct, "readable", lambda: None)
     assert_same_bits(first, step())
     assert_same_bits(second, first)
+
+
+def test_the_backward_pass_of_a_modules_second_call_may_go_the_usual_way(taken):
+    """Its h has no first dimension, which everything but the kernels' own way expects."""
+    layer, x = lstmrep.LSTM(5, 9, peephole=True).double(), torch.randn(6, 2, 5).double().requires_grad_()
+    inputs = [x, *layer.parameters()]
+
+    def second_derivatives():
+        h = layer(x)[0]
+        made = torch.autograd.grad(h, inputs, torch.ones_like(h), create_graph=True)
+        return torch.autograd.grad(sum(g.square().sum() for g in made), inputs)
+
+    def watched():
+        h = layer(x)[0]
+        with torch.profiler.profile():
+            return torch.autograd.grad(h, inputs, torch.ones_like(h))
+
+    for made in (second_derivatives, watched):
+        torch.testing.assert_close(made(), made())
+    assert taken == ["forward"] * 4
+    layer(x)[0].backward(torch.ones(6, 2, 9).double())
+    for parameter, there in zip(inputs, watched(), strict=True):
+        torch.testing.assert_close(parameter.grad, there)
+
+
+def test_a_modules_output_may_be_changed_in_place_as_that_of_torch():
+    layer, x = lstmrep.LSTM(5, 9), torch.randn(6, 2, 5)
+    for _ in range(2):
+        with torch.no_grad():
+            layer(x)[0].add_(1.0)
+        h = layer(x)[0] * 1.0
+        h.add_(1.0).sum().backward()
+        output = layer(x)[0]
+        with pytest.raises(RuntimeError, match="modified by an inplace operation|is a view and is being modified"):
+            output.add_(1.0).sum().backward()
 
 
 def test_a_modules_second_call_is_checked_as_the_first(taken):

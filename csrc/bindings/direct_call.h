@@ -18,8 +18,8 @@ namespace bindings {
 class DirectCall {
  public:
   // Of one kind of call. `fresh` makes a tensor like the one it is given; `like` are tensors like
-  // h [1, T, B, H], h_n, c_n [1, B, H], gates [1, T, B, 4H], c [1, T, B, H], x [T, B, I], one bias
-  // [4H], and one peephole [H].
+  // h [1, T, B, H], h of a layer [T, B, H], h_n, c_n [1, B, H], gates [1, T, B, 4H], c [1, T, B,
+  // H], x [T, B, I], one bias [4H], and one peephole [H].
   DirectCall(int dtype, int cell, int threads, bool packed, bool by_rows, int64_t t, int64_t b,
              int64_t h, int64_t i, bool vectors_as_io, int bias_parts, bool peephole, bool reverse,
              int gradients_threads, py::object fresh, py::tuple like)
@@ -47,9 +47,10 @@ class DirectCall {
   }
 
   // `flat` as the op's inputs are flattened: x, h0, c0, lengths (none), W_ih, W_hh, the biases, the
-  // peepholes. Returns h, h_n, c_n, gates, c, the last two none unless for `training`.
-  py::tuple forward(const py::tuple& flat, bool training, Address workspace) const {
-    const py::object h = made(kH), h_n = made(kHn), c_n = made(kCn);
+  // peepholes. Returns h, of a `layer` in its shape, h_n, c_n, gates, c, the last two none unless
+  // for `training`.
+  py::tuple forward(const py::tuple& flat, bool training, bool layer, Address workspace) const {
+    const py::object h = made(layer ? kLayerH : kH), h_n = made(kHn), c_n = made(kCn);
     const py::object gates = training ? made(kGates) : py::none();
     const py::object c = training ? made(kC) : py::none();
     Inputs in(*this, flat, 0);
@@ -143,7 +144,7 @@ class DirectCall {
   }
 
  private:
-  enum Like { kH, kHn, kCn, kGates, kC, kLikeX, kOneBias, kOnePeephole, kLikes };
+  enum Like { kH, kLayerH, kHn, kCn, kGates, kC, kLikeX, kOneBias, kOnePeephole, kLikes };
   enum Input { kX, kH0, kC0, kLengths, kWIh, kWHh, kBias };  // peepholes follow the biases
   // Of a backward pass, before the inputs.
   enum Passed { kGradH, kGradHn, kGradCn, kSavedH, kSavedGates, kSavedC, kPassed };

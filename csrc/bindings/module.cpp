@@ -93,7 +93,8 @@ void define_direct(py::module_& m) {
       .def_property_readonly("packed", &DirectCall::packed)
       .def_property_readonly("forward_bytes", &DirectCall::forward_bytes)
       .def_property_readonly("backward_bytes", &DirectCall::backward_bytes)
-      .def("forward", &DirectCall::forward, arg("flat"), arg("training"), arg("workspace"))
+      .def("forward", &DirectCall::forward, arg("flat"), arg("training"), arg("layer"),
+           arg("workspace"))
       .def("backward", &DirectCall::backward, arg("tensors"), arg("needs"), arg("d_gates"),
            arg("workspace"));
 }

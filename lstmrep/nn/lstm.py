@@ -42,6 +42,11 @@ def _names(suffixes: tuple[str, ...], bias: bool, peephole: bool) -> _Names:
     return _Names(of("weight_ih") + of("weight_hh") + vectors, of("weight_hr"))
 
 
+def _as_kept(c_n: Tensor, h_n: Tensor) -> Tensor:
+    """The last cell state, which the op leaves in the compute dtype, as h is kept."""
+    return c_n if c_n.dtype == h_n.dtype else c_n.to(h_n.dtype)
+
+
 class LSTM(nn.Module):
     """A (stacked, bidirectional) LSTM, by default equal to ``torch.nn.LSTM``, with peepholes on request.
 
@@ -331,7 +336,7 @@ class LSTM(nn.Module):
         """What a layer gives, from what the op has given."""
         # Not h[0], whose derivative fills zeros and copies where this one's is a view.
         output = torch.cat((h[0], h[1]), dim=-1) if self.bidirectional else h.squeeze(0)
-        return output, h_n, c_n if c_n.dtype == h_n.dtype else c_n.to(h_n.dtype)
+        return output, h_n, _as_kept(c_n, h_n)
 
     def _same_again(self, x: Tensor) -> tuple[Tensor, State] | None:
         """The call, where there was one before with tensors like these: the shortest way. None: take another."""
@@ -344,8 +349,8 @@ class LSTM(nn.Module):
         made = same_again((x, None, None, None, *held), counts, self.cell, self.backend, self.recompute)
         if made is None:
             return None
-        output, h_n, c_n = self._outputs(*made)
-        return output, (h_n, c_n)
+        output, h_n, c_n = made
+        return output, (h_n, _as_kept(c_n, h_n))
 
     def _held(self, names: Iterable[str]) -> list[Tensor]:
         # Looking up the dictionary costs a fifth of an attribute; weight_norm, parametrizations and DataParallel

@@ -124,14 +124,14 @@ def asked(needs_input_grad: Sequence[bool], counts: Counts) -> list[bool]:
 
 
 class LSTMFunction(torch.autograd.Function):
-    """Eager autograd. ``apply((static, direct call or none), *inputs.flat())`` -> h, h_n, c_n."""
+    """Eager autograd. ``apply((static, direct call or none, layer), *inputs.flat())`` -> h, h_n, c_n."""
 
     @staticmethod
     def forward(  # type: ignore[override]
-        ctx: Any, told: tuple[Static, Any], *flat: Tensor | None
+        ctx: Any, told: tuple[Static, Any, bool], *flat: Tensor | None
     ) -> tuple[Tensor, Tensor, Tensor]:
-        static, call = told
-        made = usual_forward(static, flat) if call is None else direct.forward(call, static, flat)
+        static, call, layer = told
+        made = usual_forward(static, flat) if call is None else direct.forward(call, static, flat, layer)
         h, h_n, c_n, gates, c = made
         ctx.set_materialize_grads(False)
         ctx.static = static
@@ -148,7 +148,7 @@ class LSTMFunction(torch.autograd.Function):
         h, gates, c, *flat = saved
         i = Inputs.from_flat(flat, counts)
         needs = asked(ctx.needs_input_grad, counts)
-        placed = gradients(Passed(grads[0], grads[1], grads[2], h, gates, c), i, reverse, cell, backend, needs)
+        placed = gradients(Passed.of(grads[0], grads[1], grads[2], h, gates, c), i, reverse, cell, backend, needs)
         return None, *in_flat_order(placed)
 
     @staticmethod
@@ -160,16 +160,17 @@ class LSTMFunction(torch.autograd.Function):
 _apply_direct = super(torch.autograd.Function, LSTMFunction).apply
 
 
-def recorded(static: Static, call: Any, flat: Flat) -> tuple[Tensor, Tensor, Tensor]:
+def recorded(static: Static, call: Any, flat: Flat, layer: bool = False) -> tuple[Tensor, Tensor, Tensor]:
     """h, h_n and c_n, whose derivative autograd records.
 
     Args:
         static: of the call.
         call: what runs it, or none.
         flat: its inputs.
+        layer: whether ``call`` gives h as ``[T, B, H]``.
     """
     apply = LSTMFunction.apply if call is None else _apply_direct
-    made: tuple[Tensor, Tensor, Tensor] = apply((static, call), *flat)
+    made: tuple[Tensor, Tensor, Tensor] = apply((static, call, layer), *flat)
     return made
 
 

@@ -48,10 +48,13 @@ def readable() -> Callable[[Flat], Any] | None:
     return signature
 
 
-def forward(call: Any, static: Static, flat: Flat) -> Outputs:
-    """h, h_n, c_n, gates and c as ``registration.forward_pass`` gives them, by what ``found`` has found."""
+def forward(call: Any, static: Static, flat: Flat, layer: bool = False) -> Outputs:
+    """h, h_n, c_n, gates and c as ``registration.forward_pass`` gives them, by what ``found`` has found.
+
+    Of a ``layer`` h is ``[T, B, H]``: its caller needs no view, nor autograd that of its gradient.
+    """
     workspace = memory.scratch(call.forward_bytes, "kernel")
-    made: Outputs = call.forward(flat, static[5] == "all", workspace.data_ptr())
+    made: Outputs = call.forward(flat, static[5] == "all", layer, workspace.data_ptr())
     return made
 
 
@@ -109,7 +112,7 @@ def _made(static: Static, tensors: Flat) -> Any:
     counts, steps, reverse, cell, backend, save = static
     passed = None
     if len(tensors) > sum(counts) + SINGLE:
-        passed, tensors = Passed(*tensors[:_PASSED]), tensors[_PASSED:]  # type: ignore[arg-type]
+        passed, tensors = Passed.of(*tensors[:_PASSED]), tensors[_PASSED:]  # type: ignore[arg-type]
         if passed.gates is None or not any(g is not None for g in passed[:3]):
             return None
     i = Inputs.from_flat(tensors, counts)
@@ -147,6 +150,7 @@ def _made(static: Static, tensors: Flat) -> Any:
         memory.fresh_like(large),
         (
             like(s.dtype, *frames, s.H),
+            like(s.dtype, s.T, s.B, s.H),
             like(s.dtype, 1, s.B, s.H),
             like(s.compute, 1, s.B, s.H),
             like(s.dtype, *frames, 4 * s.H),

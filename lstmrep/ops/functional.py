@@ -131,7 +131,7 @@ def lstm(
 def same_again(
     flat: Flat, counts: Counts, cell: str, backend: str, recompute: bool
 ) -> tuple[Tensor, Tensor, Tensor] | None:
-    """What ``lstm`` gives for tensors like those of a call before, of one recurrence, from which nothing is checked.
+    """What ``lstm`` gives for tensors like those of a call before, of one recurrence: nothing is checked.
 
     Args:
         flat: ``Inputs.flat()`` of any tensors; x ``[T, B, I]``.
@@ -139,7 +139,8 @@ def same_again(
         cell, backend, recompute: as for ``lstm``.
 
     Returns:
-        h, h_n, c_n; none where there was no such call, or where more than autograd looks on: call ``lstm``.
+        h ``[T, B, H]``, h_n, c_n; none where there was no such call, or where more than autograd looks on: call
+        ``lstm``.
     """
     if torch.compiler.is_compiling() or torch._C._is_any_autocast_enabled() or forward_ad._current_level >= 0:
         return None
@@ -150,7 +151,9 @@ def same_again(
     call = direct_call(static, flat, known=True)
     if call is None:
         return None
-    return autograd.recorded(static, call, flat) if record else direct.forward(call, static, flat)[:3]
+    if record:
+        return autograd.recorded(static, call, flat, layer=True)
+    return direct.forward(call, static, flat, layer=True)[:3]
 
 
 def _cast(t: Tensor | None, dtype: torch.dtype) -> Tensor | None:

@@ -51,6 +51,21 @@ class Passed(NamedTuple):
     gates: Tensor | None  # [N, T, B, 4H] S; none: they are formed again
     c: Tensor  # [N, T, B, H] C
 
+    @classmethod
+    def of(
+        cls,
+        grad_h: Tensor | None,
+        grad_h_n: Tensor | None,
+        grad_c_n: Tensor | None,
+        h: Tensor,
+        gates: Tensor | None,
+        c: Tensor,
+    ) -> Passed:
+        """The same where h and its gradient may be those of a layer, ``[T, B, H]``."""
+        if h.dim() == 3:
+            h, grad_h = h.unsqueeze(0), None if grad_h is None else grad_h.unsqueeze(0)
+        return cls(grad_h, grad_h_n, grad_c_n, h, gates, c)
+
 
 def split(flat: Sequence[Any], counts: Counts) -> list[list[Any]]:
     """The four lists whose tensors stand one after the other in ``flat``."""
