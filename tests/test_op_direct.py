@@ -404,7 +404,7 @@ def test_a_modules_output_may_be_changed_in_place_as_that_of_torch():
         h = layer(x)[0] * 1.0
         h.add_(1.0).sum().backward()
         output = layer(x)[0]
-        with pytest.raises(RuntimeError, match="modified by an inplace operation|is a view and is being modified"):
+        with pytest.raises(RuntimeError, match="modified by an inplace operation"):
             output.add_(1.0).sum().backward()
 
 

@@ -93,7 +93,7 @@ class DirectCall {
     const py::object d_h0 = like(kH0), d_c0 = like(kC0), d_w_ih = like(kWIh), d_w_hh = like(kWHh);
     const py::object d_bias = vectors && bias_parts_ ? made(kOneBias) : py::none();
     py::object d_peephole[3] = {py::none(), py::none(), py::none()};
-    void* d_peephole_at[3];
+    void* d_peephole_at[3] = {};
     for (int k = 0; vectors && k < peepholes_; ++k) {
       d_peephole[k] = made(kOnePeephole);
       d_peephole_at[k] = address(d_peephole[k]);

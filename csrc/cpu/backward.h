@@ -9,8 +9,8 @@
 // active step, t = length - 1, with grad_h_n and grad_c_n; later steps only write zeros.
 // Bias and peephole sums: kRowBlock rows of a step, or of as many steps as have so many rows, in C,
 // in order, then over T and over the blocks in double: the same whatever the number of threads and
-// whatever they own. Equations:
-// cell/lstm_cell.h. Not done here: the weight gradient, which is one GEMM over all steps.
+// whatever they own. Equations: cell/lstm_cell.h. Not done here: the weight gradient, which is one
+// GEMM over all steps.
 #pragma once
 
 #include "cell/lstm_cell.h"
@@ -126,8 +126,7 @@ struct Backward {
       squashed[j] = cell_squashed<kCell, Math>(load_first<V>(c + rows[j].at * size + u, units));
     }
     V sums[kSums] = {};
-    // Two loops of a known length each: of one whose length is not, the sums would not stay in
-    // registers.
+    // Loops of known lengths: with one whose length is not the sums would not stay in registers.
     const auto take = [&](int q) { sums[q] = load_raw<V>(held.recent + q * 4 * kL); };
     for (int q = 0; q < kGates && !steps.first; ++q) take(q);
     for (int q = kGates; q < kSums && !steps.first && args.d_peephole; ++q) take(q);
