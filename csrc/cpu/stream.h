@@ -19,6 +19,7 @@ namespace {
 
 constexpr int64_t kStreamTile = 1024;  // units of a tile: one page of floats from each row of w
 constexpr int64_t kStreamBlock = 8;    // rows of w in forward that stay in the second-level cache
+constexpr int kStreamPass = LSTMREP_VECTOR_BYTES == 64 ? 5 : 4;  // rows of a in a pass over them
 
 // Rows of w side by side: accumulators (forward) or factors (backward) of all rows fit the
 // registers.
@@ -53,15 +54,18 @@ void stream_block(const S* w, int64_t count, int64_t columns, const Operand<S>* 
       row[i] = w + (j + i < count ? j + i : count - 1) * columns;
       for (int r = 0; r < kRows; ++r) acc[i][r] = V{};
     }
-    for (int64_t k = 0; k < columns; k += kL) {
-      const int64_t left = columns - k;
+    const auto add = [&](int64_t k, int64_t there) {
       V x[kRows];
-      for (int r = 0; r < kRows; ++r) x[r] = Io<Operand<S>>::load(a + r * lda + k, left);
+      for (int r = 0; r < kRows; ++r) x[r] = Io<Operand<S>>::load(a + r * lda + k, there);
       for (int i = 0; i < kN; ++i) {
-        const V weight = Io<S>::load(row[i] + k, left);
+        const V weight = Io<S>::load(row[i] + k, there);
         for (int r = 0; r < kRows; ++r) acc[i][r] += x[r] * weight;
       }
-    }
+    };
+    // A loop of whole vectors, so that no load asks how many values are there.
+    int64_t k = 0;
+    for (; k + kL <= columns; k += kL) add(k, kL);
+    if (k < columns) add(k, columns - k);
     // Through memory at once: an index that is no constant would keep acc there all along.
     C sums[kN][kRows][kL];
     for (int i = 0; i < kN; ++i) {
@@ -87,10 +91,12 @@ void stream_gates(const S* w, int64_t h, int64_t columns, int64_t u0, int64_t ro
     for (int64_t j = 0; j < units; j += kStreamBlock) {
       const S* first = w + (g * h + u0 + j) * columns;
       const int64_t count = units - j < kStreamBlock ? units - j : kStreamBlock;
-      for (int64_t r = 0; r < rows; r += kStreamRows) {
+      const int64_t passes = (rows + kStreamPass - 1) / kStreamPass;
+      for (int64_t pass = 0; pass < passes; ++pass) {
+        const int64_t r = rows * pass / passes;
         const Operand<S>* from = a + r * lda;
         auto* to = out + (r * 4 + g) * kL + j;
-        switch (rows - r) {
+        switch (rows * (pass + 1) / passes - r) {
           case 1:
             stream_block<S, 1>(first, count, columns, from, lda, to);
             break;
@@ -100,8 +106,11 @@ void stream_gates(const S* w, int64_t h, int64_t columns, int64_t u0, int64_t ro
           case 3:
             stream_block<S, 3>(first, count, columns, from, lda, to);
             break;
-          default:
+          case 4:
             stream_block<S, 4>(first, count, columns, from, lda, to);
+            break;
+          default:
+            stream_block<S, kStreamPass>(first, count, columns, from, lda, to);
             break;
         }
       }
