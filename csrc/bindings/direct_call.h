@@ -94,7 +94,8 @@ class DirectCall {
     const py::object d_bias = vectors && bias_parts_ ? made(kOneBias) : py::none();
     py::object d_peephole[3] = {py::none(), py::none(), py::none()};
     void* d_peephole_at[3] = {};
-    for (int k = 0; vectors && k < peepholes_; ++k) {
+    const int peephole_sums = vectors ? peepholes_ : 0;
+    for (int k = 0; k < peephole_sums; ++k) {
       d_peephole[k] = made(kOnePeephole);
       d_peephole_at[k] = address(d_peephole[k]);
     }
@@ -111,7 +112,7 @@ class DirectCall {
     b.d_h0 = address(d_h0);
     b.d_c0 = address(d_c0);
     b.d_bias = address(d_bias);
-    b.d_peephole = vectors && peepholes_ ? d_peephole_at : nullptr;
+    b.d_peephole = peephole_sums ? d_peephole_at : nullptr;
 
     CpuGradientsArgs g = sizes_;
     g.d_gates = pointer(d_gates);

@@ -127,9 +127,14 @@ struct Backward {
     }
     V sums[kSums] = {};
     // Loops of known lengths: with one whose length is not the sums would not stay in registers.
-    const auto take = [&](int q) { sums[q] = load_raw<V>(held.recent + q * 4 * kL); };
-    for (int q = 0; q < kGates && !steps.first; ++q) take(q);
-    for (int q = kGates; q < kSums && !steps.first && args.d_peephole; ++q) take(q);
+    const auto for_sums = [&](const auto& body) {
+      for (int q = 0; q < kGates; ++q) body(q);
+      if (!args.d_peephole) return;
+      for (int q = kGates; q < kSums; ++q) body(q);
+    };
+    if (!steps.first) {
+      for_sums([&](int q) { sums[q] = load_raw<V>(held.recent + q * 4 * kL); });
+    }
     for (int64_t j = 0; j < count; ++j) {
       const Row row = rows[j];
       const int64_t b = b0 + j;
@@ -178,15 +183,13 @@ struct Backward {
         }
       }
     }
-    const auto keep = [&](int q) {
+    for_sums([&](int q) {
       if (!steps.last) return store_raw(held.recent + q * 4 * kL, sums[q]);
       C lanes[kL];
       store_raw(lanes, sums[q]);
       double* totals = held.totals + q * 4 * kL;
       for (int lane = 0; lane < kL; ++lane) totals[lane] += static_cast<double>(lanes[lane]);
-    };
-    for (int q = 0; q < kGates; ++q) keep(q);
-    for (int q = kGates; q < kSums && args.d_peephole; ++q) keep(q);
+    });
   }
 
   // Where d_t W_hh of a panel stands: a vector v of row b at at(b, v).

@@ -84,6 +84,7 @@ void stream_gates(const S* w, int64_t h, int64_t columns, int64_t u0, int64_t ro
                   const Operand<S>* a, int64_t lda, typename Io<S>::C* out) {
   constexpr int kL = kLanes<typename Io<S>::C>;
   const int64_t units = h - u0 < kL ? h - u0 : kL;
+  const int64_t passes = (rows + kStreamPass - 1) / kStreamPass;
   if (units < kL) {
     for (int64_t e = 0; e < rows * 4 * kL; ++e) out[e] = 0;
   }
@@ -91,7 +92,6 @@ void stream_gates(const S* w, int64_t h, int64_t columns, int64_t u0, int64_t ro
     for (int64_t j = 0; j < units; j += kStreamBlock) {
       const S* first = w + (g * h + u0 + j) * columns;
       const int64_t count = units - j < kStreamBlock ? units - j : kStreamBlock;
-      const int64_t passes = (rows + kStreamPass - 1) / kStreamPass;
       for (int64_t pass = 0; pass < passes; ++pass) {
         const int64_t r = rows * pass / passes;
         const Operand<S>* from = a + r * lda;

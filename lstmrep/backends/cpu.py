@@ -145,7 +145,7 @@ def backward(plan: Plan, r: Recurrence, a: Backward) -> None:
         address(a.d_h0),
         address(a.d_c0),
         address(vectors),
-        addresses([vectors[4 * s.N * s.H :]], 3 * s.N, s.H) if vectors is not None and r.peepholes else [],
+        addresses([vectors], 7 * s.N, s.H)[4 * s.N :] if vectors is not None and r.peepholes else [],
         workspace.data_ptr(),
     )
     memory.offer(size, "kernel")
